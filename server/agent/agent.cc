@@ -1,0 +1,166 @@
+#include "server/agent/agent.h"
+
+#include <grpcpp/ext/proto_server_reflection_plugin.h>
+#include <grpcpp/grpcpp.h>
+#include <grpcpp/health_check_service_interface.h>
+#include <spdlog/spdlog.h>
+#include <sys/stat.h>
+
+#include <list>
+#include <utility>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "absl/strings/strip.h"
+#include "absl/time/clock.h"
+#include "server/base/socket_lock.h"
+#include "server/base/version.h"
+#include "server/metrics/metrics.h"
+#include "server/port/vmm_listener.h"
+#include "server/registry/vm_registry.h"
+#include "server/service/tsc_agent_service.h"
+
+namespace tsc_handoff::agent {
+namespace {
+
+// A state is at most 256 KiB (state::kMaxPayloadBytes); a request is little more.
+constexpr int kMaxMessageBytes = 512 * 1024;
+constexpr int kMaxMetadataBytes = 16 * 1024;
+constexpr int kMaxStreamsPerConnection = 128;
+constexpr size_t kMaxQueuedOperations = 1024;
+constexpr char kUnixPrefix[] = "unix:";
+
+class AgentImpl final : public Agent {
+ public:
+  AgentImpl(const Options& options, Platform platform)
+      : options_(options),
+        platform_(std::move(platform)),
+        registry_(options.max_vms),
+        metrics_(tschandoff::v1::TscAgent::service_full_name(),
+                 service::TscAgentService::MethodNames(), kVersion, [this] { return Live(); }),
+        operations_(platform_.facts, registry_, *platform_.host_clock, *platform_.clock_source,
+                    options.limits),
+        listener_({.socket_path = options.vmm_socket,
+                   .max_handshakes = 64,
+                   .on_event =
+                       [](const std::string& vm_id, int32_t pid, const std::string& what) {
+                         spdlog::info("vm={} vmm_pid={} {}", vm_id, pid, what);
+                       }},
+                  registry_, *platform_.descriptor_check),
+        service_(
+            {platform_.facts, registry_, *platform_.clock_source, operations_, metrics_, pool_}) {}
+
+  ~AgentImpl() override { Stop(absl::Seconds(1)); }
+
+  absl::Status Serve() {
+    if (absl::Status status = listener_.Start(); !status.ok()) return status;
+    if (!options_.metrics_address.empty()) {
+      if (!options_.insecure_network && !IsLoopback(options_.metrics_address))
+        return NotLoopback(options_.metrics_address);
+      auto port = metrics_.Expose(options_.metrics_address);
+      if (!port.ok()) return port.status();
+      metrics_port_ = *port;
+    }
+    return StartGrpc();
+  }
+
+  std::vector<int> ports() const override { return ports_; }
+  int metrics_port() const override { return metrics_port_; }
+  void Adopt(UniqueFd socket) override { listener_.Adopt(std::move(socket)); }
+
+  void Stop(absl::Duration grace) override {
+    if (server_ != nullptr) {
+      server_->GetHealthCheckService()->SetServingStatus(false);
+      server_->Shutdown(absl::ToChronoTime(absl::Now() + grace));
+      server_.reset();
+    }
+    listener_.Stop();
+  }
+
+ private:
+  static absl::Status NotLoopback(const std::string& address) {
+    return absl::PermissionDeniedError(absl::StrCat(
+        address,
+        " is reachable from other hosts, without authentication: listen on loopback or a Unix "
+        "socket, or accept the risk with --insecure-network"));
+  }
+
+  absl::Status StartGrpc() {
+    grpc::EnableDefaultHealthCheckService(true);
+    grpc::reflection::InitProtoReflectionServerBuilderPlugin();
+    grpc::ServerBuilder builder;
+    ports_.assign(options_.listen.size(), 0);
+    for (size_t i = 0; i < options_.listen.size(); ++i) {
+      const std::string& address = options_.listen[i];
+      if (absl::StartsWith(address, kUnixPrefix)) {
+        // gRPC would take a served socket away from another agent without a word.
+        auto lock = SocketLock::Take(std::string(absl::StripPrefix(address, kUnixPrefix)));
+        if (!lock.ok()) return lock.status();
+        locks_.push_back(*std::move(lock));
+      } else if (!options_.insecure_network && !IsLoopback(address)) {
+        return NotLoopback(address);
+      }
+      builder.AddListeningPort(address, grpc::InsecureServerCredentials(), &ports_[i]);
+    }
+    builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT,
+                               0);  // a second agent on the port is an error
+    builder.AddChannelArgument(GRPC_ARG_MAX_METADATA_SIZE, kMaxMetadataBytes);
+    builder.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS, kMaxStreamsPerConnection);
+    builder.SetMaxReceiveMessageSize(kMaxMessageBytes);
+    builder.RegisterService(&service_);
+    const mode_t mask = umask(0117);  // sockets: rw for user and group, from the first instant
+    server_ = builder.BuildAndStart();
+    umask(mask);
+    if (server_ == nullptr) {
+      return absl::FailedPreconditionError(absl::StrCat("cannot listen at ",
+                                                        absl::StrJoin(options_.listen, ", "),
+                                                        "; is another agent running?"));
+    }
+    server_->GetHealthCheckService()->SetServingStatus(
+        tschandoff::v1::TscAgent::service_full_name(), true);
+    return absl::OkStatus();
+  }
+
+  metrics::LiveValues Live() {
+    metrics::LiveValues values;
+    for (const auto& vm : registry_.List("", registry_.size())) {
+      ++(vm->identity().port == registry::PortKind::kInProcess ? values.vms_in_process
+                                                               : values.vms_cooperative);
+    }
+    const clock::ClockQuality quality = platform_.clock_source->Read();
+    values.clock_trusted = quality.trusted;
+    values.clock_error_bound_ns = quality.error_bound_ns;
+    return values;
+  }
+
+  const Options options_;
+  const Platform platform_;
+  registry::VmRegistry registry_;
+  metrics::Metrics metrics_;
+  handoff::TscOperations operations_;
+  service::WorkerPool pool_{options_.worker_threads, kMaxQueuedOperations};
+  port::VmmListener listener_;
+  service::TscAgentService service_;
+  std::list<SocketLock> locks_;
+  std::vector<int> ports_;
+  int metrics_port_ = 0;
+  std::unique_ptr<grpc::Server> server_;
+};
+
+}  // namespace
+
+bool IsLoopback(const std::string& address) {
+  const std::string host = address.substr(0, address.rfind(':'));
+  return host == "localhost" || host == "[::1]" ||
+         (absl::StartsWith(host, "127.") &&
+          host.find_first_not_of("0123456789.") == std::string::npos);
+}
+
+absl::StatusOr<std::unique_ptr<Agent>> Agent::Start(const Options& options, Platform platform) {
+  auto agent = std::make_unique<AgentImpl>(options, std::move(platform));
+  if (absl::Status status = agent->Serve(); !status.ok()) return status;
+  return agent;
+}
+
+}  // namespace tsc_handoff::agent

@@ -1,0 +1,71 @@
+// Agent: the parts of tsc-agent put together and served. What the agent stands on (the host's
+// facts, its clocks, the check of descriptors) is passed in, so that the same agent runs on a real
+// host and on a simulated one.
+//
+// Threading: Start, Adopt and Stop may be called from any thread.
+#ifndef TSC_HANDOFF_SERVER_AGENT_AGENT_H_
+#define TSC_HANDOFF_SERVER_AGENT_AGENT_H_
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "server/base/unique_fd.h"
+#include "server/clock/clock_source.h"
+#include "server/clock/host_clock.h"
+#include "server/handoff/tsc_operations.h"
+#include "server/host/host_facts.h"
+#include "server/port/descriptor_check.h"
+
+namespace tsc_handoff::agent {
+
+struct Options {
+  // "unix:/path" or "host:port"; port 0 chooses one. Hosts other than loopback need
+  // insecure_network.
+  std::vector<std::string> listen = {"unix:/run/tsc-handoff/agent.sock"};
+  bool insecure_network = false;
+  std::string vmm_socket = "/run/tsc-handoff/vmm.sock";  // empty: no socket for VMMs
+  std::string metrics_address = "127.0.0.1:9464";        // empty: no metrics served
+  handoff::Limits limits;
+  size_t max_vms = 4096;
+  size_t worker_threads = 16;
+};
+
+// What an agent stands on.
+struct Platform {
+  host::HostFacts facts;
+  std::unique_ptr<clock::HostClock> host_clock;
+  std::unique_ptr<clock::ClockSource> clock_source;
+  std::unique_ptr<port::DescriptorCheck> descriptor_check;
+};
+
+class Agent {
+ public:
+  // Starts to serve. Errors (without a Reason): an address that is in use, not permitted or
+  // malformed, each in a sentence that says what to do.
+  static absl::StatusOr<std::unique_ptr<Agent>> Start(const Options& options, Platform platform);
+
+  // Stops serving when destroyed, if Stop has not.
+  virtual ~Agent() = default;
+
+  // Ports chosen, in the order of Options::listen; 0 for a Unix socket.
+  virtual std::vector<int> ports() const = 0;
+  // 0 when no metrics are served.
+  virtual int metrics_port() const = 0;
+
+  // Takes in a VMM of this process: the agent's end of a SOCK_SEQPACKET socket pair.
+  virtual void Adopt(UniqueFd socket) = 0;
+
+  // Says NOT_SERVING, lets calls in progress end for at most `grace`, and stops. Idempotent.
+  virtual void Stop(absl::Duration grace) = 0;
+};
+
+// Whether `address` ("host:port") reaches no further than this host.
+bool IsLoopback(const std::string& address);
+
+}  // namespace tsc_handoff::agent
+
+#endif  // TSC_HANDOFF_SERVER_AGENT_AGENT_H_

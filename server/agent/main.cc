@@ -1,0 +1,83 @@
+// tsc-agent: starts the agent on this host's real KVM and clocks, and stops it at SIGTERM or
+// SIGINT.
+#include <pthread.h>
+#include <signal.h>
+#include <spdlog/sinks/stdout_color_sinks.h>
+#include <spdlog/spdlog.h>
+
+#include <cstdio>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "server/agent/agent.h"
+#include "server/agent/options.h"
+
+namespace tsc_handoff::agent {
+namespace {
+
+constexpr absl::Duration kGrace = absl::Seconds(5);
+
+std::unique_ptr<clock::ClockSource> MakeClockSource(const CommandLine& command_line) {
+  if (command_line.fixed_clock_error_ns > 0) {
+    return std::make_unique<clock::FixedClockSource>(command_line.fixed_clock_error_ns);
+  }
+  return std::make_unique<clock::KernelClockSource>();
+}
+
+// Faults of the host do not keep the agent from starting: it is asked what is wrong through its
+// API.
+void WarnOfHost(const host::HostFacts& facts) {
+  if (!facts.kvm_unavailable_reason.empty())
+    spdlog::warn("KVM is not available: {}", facts.kvm_unavailable_reason);
+  if (!facts.tsc_unstable_reason.empty())
+    spdlog::warn("the TSC is not stable: {}", facts.tsc_unstable_reason);
+}
+
+int Run(const CommandLine& command_line) {
+  // Blocked before the first thread starts, so that only sigwait sees them.
+  sigset_t stop_signals;
+  sigemptyset(&stop_signals);
+  sigaddset(&stop_signals, SIGTERM);
+  sigaddset(&stop_signals, SIGINT);
+  pthread_sigmask(SIG_BLOCK, &stop_signals, nullptr);
+
+  Platform platform;
+  platform.facts = host::ReadHostFacts();
+  platform.host_clock = std::make_unique<clock::LinuxHostClock>();
+  platform.clock_source = MakeClockSource(command_line);
+  platform.descriptor_check = std::make_unique<port::KvmDescriptorCheck>();
+  WarnOfHost(platform.facts);
+  const std::string host_name = platform.facts.host_name;
+  const uint32_t host_khz = platform.facts.tsc.host_khz;
+  auto agent = Agent::Start(command_line.options, std::move(platform));
+  if (!agent.ok()) {
+    spdlog::error("cannot start: {}", std::string(agent.status().message()));
+    return 1;
+  }
+  for (size_t i = 0; i < command_line.options.listen.size(); ++i) {
+    spdlog::info("serving {} (port {}) host={} tsc_khz={}", command_line.options.listen[i],
+                 (*agent)->ports()[i], host_name, host_khz);
+  }
+  int signal_number = 0;
+  sigwait(&stop_signals, &signal_number);
+  spdlog::info("stopping: signal {}", signal_number);
+  (*agent)->Stop(kGrace);
+  return 0;
+}
+
+}  // namespace
+}  // namespace tsc_handoff::agent
+
+int main(int argc, char** argv) {
+  const auto command_line =
+      tsc_handoff::agent::ParseCommandLine(std::vector<std::string>(argv + 1, argv + argc));
+  if (!command_line.message.empty()) {
+    std::fputs(command_line.message.c_str(), command_line.exit_code == 0 ? stdout : stderr);
+    return command_line.exit_code;
+  }
+  spdlog::set_default_logger(spdlog::stderr_color_mt("tsc-agent"));
+  spdlog::set_level(spdlog::level::from_str(command_line.log_level));
+  return tsc_handoff::agent::Run(command_line);
+}

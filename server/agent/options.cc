@@ -1,0 +1,133 @@
+#include "server/agent/options.h"
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
+#include "server/base/version.h"
+
+namespace tsc_handoff::agent {
+namespace {
+
+constexpr char kDescription[] =
+    "tsc-agent: reads and writes the TSCs of the KVM virtual machines on this host, so that an "
+    "orchestrator can hand\n"
+    "them over between hosts with exact phase and known error. One agent per host.";
+
+constexpr char kFooter[] =
+    "Examples:\n"
+    "  tsc-agent                                     serve local callers and VMMs under "
+    "/run/tsc-handoff\n"
+    "  tsc-agent --listen 127.0.0.1:50051            serve callers of this host by TCP\n"
+    "  tsc-agent --clock fixed:40us                  the clock is disciplined by PTP and watched "
+    "by other means\n"
+    "\n"
+    "Then try: tscctl host; tscctl vms\n"
+    "\n"
+    "Exit status: 0 stopped by a signal, 1 could not start, 2 wrong usage.";
+
+// Reads "1ms", "5m", ... into ns; an error message otherwise.
+std::string ParseDuration(const std::string& text, int64_t& out_ns) {
+  absl::Duration duration;
+  if (!absl::ParseDuration(text, &duration) || duration <= absl::ZeroDuration() ||
+      duration > absl::Hours(24 * 3650)) {
+    return absl::StrCat("\"", text,
+                        "\" is no duration above 0 and up to ten years, such as 500us, 1ms or 5m");
+  }
+  out_ns = absl::ToInt64Nanoseconds(duration);
+  return "";
+}
+
+CLI::Option* AddDuration(CLI::App& app, const std::string& flag, int64_t& out_ns,
+                         const std::string& help) {
+  return app
+      .add_option_function<std::string>(
+          flag,
+          [&out_ns](const std::string& text) {
+            if (const std::string error = ParseDuration(text, out_ns); !error.empty())
+              throw CLI::ValidationError(error);
+          },
+          help)
+      ->type_name("DURATION");
+}
+
+void AddClock(CLI::App& app, CommandLine& out) {
+  app.add_option_function<std::string>(
+         "--clock",
+         [&out](const std::string& text) {
+           constexpr char kFixed[] = "fixed:";
+           if (text == "kernel") return;
+           std::string error =
+               absl::StrCat("\"", text, "\" is neither \"kernel\" nor \"fixed:DURATION\"");
+           if (absl::StartsWith(text, kFixed)) {
+             error = ParseDuration(std::string(absl::StripPrefix(text, kFixed)),
+                                   out.fixed_clock_error_ns);
+           }
+           if (!error.empty()) throw CLI::ValidationError("--clock: " + error);
+         },
+         "Who bounds the error of the wall clock: the kernel (adjtimex, as set by chrony with "
+         "rtcsync or ntpd), or "
+         "fixed:DURATION, a bound that you vouch for [kernel]")
+      ->type_name("kernel|fixed:DURATION");
+}
+
+void AddOptions(CLI::App& app, CommandLine& out) {
+  Options& options = out.options;
+  app.add_option("--listen", options.listen,
+                 "Where to serve gRPC: unix:/PATH or HOST:PORT; may be repeated "
+                 "[unix:/run/tsc-handoff/agent.sock]")
+      ->type_name("ADDRESS");
+  app.add_flag("--insecure-network", options.insecure_network,
+               "Permit addresses that other hosts reach, WITHOUT authentication or encryption");
+  app.add_option("--vmm-socket", options.vmm_socket,
+                 "Unix socket at which VMMs register [/run/tsc-handoff/vmm.sock]")
+      ->type_name("PATH");
+  app.add_option(
+         "--metrics", options.metrics_address,
+         "Where to serve Prometheus metrics under /metrics; empty for nowhere [127.0.0.1:9464]")
+      ->type_name("HOST:PORT");
+  AddClock(app, out);
+  AddDuration(app, "--max-error", options.limits.max_error_ns,
+              "Refuse a handoff whose guest time could be wrong by more than this [1ms]");
+  AddDuration(
+      app, "--max-elapsed", options.limits.max_elapsed_ns,
+      "Refuse a state captured longer ago than this, unless the request says otherwise [5m]");
+  app.add_option("--rate-uncertainty-ppm", options.limits.rate_uncertainty_ppm,
+                 "Assumed error of clock and TSC rates while a handoff lasts [50]")
+      ->check(CLI::Range(1, 1000));
+  app.add_flag("--permit-untrusted-clock", options.limits.permit_untrusted_clock,
+               "Let requests accept a clock that is not trusted");
+  app.add_flag("--permit-higher-error", options.limits.permit_higher_error,
+               "Let requests ask for a max_error above --max-error");
+  app.add_option("--max-vms", options.max_vms, "Serve at most this many VMs [4096]")
+      ->check(CLI::Range(1, 100000));
+  app.add_option("--log-level", out.log_level, "trace, debug, info, warn or error [info]")
+      ->check(CLI::IsMember({"trace", "debug", "info", "warn", "error"}))
+      ->type_name("LEVEL");
+}
+
+}  // namespace
+
+CommandLine ParseCommandLine(const std::vector<std::string>& arguments) {
+  CommandLine out;
+  CLI::App app(kDescription, "tsc-agent");
+  app.footer(kFooter);
+  app.set_version_flag("--version", absl::StrCat("tsc-agent ", kVersion));
+  app.option_defaults()->always_capture_default(false);
+  AddOptions(app, out);
+  try {
+    app.parse(std::vector<std::string>(arguments.rbegin(), arguments.rend()));
+  } catch (const CLI::CallForHelp&) {
+    out.message = app.help();
+  } catch (const CLI::CallForVersion& version) {
+    out.message = absl::StrCat(version.what(), "\n");
+  } catch (const CLI::ParseError& error) {
+    out.message = absl::StrCat("tsc-agent: ", error.what(), "\nTry: tsc-agent --help\n");
+    out.exit_code = 2;
+  }
+  return out;
+}
+
+}  // namespace tsc_handoff::agent

@@ -1,0 +1,31 @@
+// The command line of tsc-agent.
+//
+// Threading: a pure function.
+#ifndef TSC_HANDOFF_SERVER_AGENT_OPTIONS_H_
+#define TSC_HANDOFF_SERVER_AGENT_OPTIONS_H_
+
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "server/agent/agent.h"
+
+namespace tsc_handoff::agent {
+
+struct CommandLine {
+  Options options;
+  // Bound of an operator-vouched clock in ns; 0: ask the kernel (adjtimex).
+  int64_t fixed_clock_error_ns = 0;
+  std::string log_level = "info";
+  // Not empty: print this and exit with `exit_code` (--help, --version, or a usage error).
+  std::string message;
+  int exit_code = 0;
+};
+
+// Parses the arguments after the program's name. Never fails: a usage error comes back as `message`
+// and exit code 2.
+CommandLine ParseCommandLine(const std::vector<std::string>& arguments);
+
+}  // namespace tsc_handoff::agent
+
+#endif  // TSC_HANDOFF_SERVER_AGENT_OPTIONS_H_

@@ -1,0 +1,185 @@
+#include "server/service/convert.h"
+
+#include <cstring>
+#include <limits>
+#include <utility>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/str_cat.h"
+#include "server/base/error.h"
+#include "server/base/version.h"
+#include "server/state/tsc_state_codec.h"
+
+namespace tsc_handoff::service {
+namespace {
+
+namespace v1 = tschandoff::v1;
+
+constexpr size_t kMaxVmId = 128;
+
+absl::Status Invalid(const std::string& field, const std::string& what) {
+  return Error(Reason::kRequestInvalid, absl::StrCat(field, " ", what), {{"field", field}});
+}
+
+// Durations are uint64 on the wire and int64 inside.
+absl::Status CheckDuration(const std::string& field, uint64_t value_ns) {
+  if (value_ns <= static_cast<uint64_t>(std::numeric_limits<int64_t>::max()))
+    return absl::OkStatus();
+  return Invalid(field, "is longer than 292 years");
+}
+
+template <typename Response>
+void AddWarnings(const std::vector<handoff::Warning>& warnings, Response& response) {
+  for (const handoff::Warning& warning : warnings) {
+    v1::Warning* added = response.add_warnings();
+    added->set_code(static_cast<v1::Warning::Code>(warning.code));
+    added->set_message(warning.message);
+  }
+}
+
+v1::ErrorBound ToProto(const time::ErrorBound& bound) {
+  v1::ErrorBound proto;
+  proto.set_total_ns(static_cast<uint64_t>(bound.total_ns()));
+  proto.set_source_read_ns(static_cast<uint64_t>(bound.source_read_ns));
+  proto.set_destination_read_ns(static_cast<uint64_t>(bound.destination_read_ns));
+  proto.set_source_clock_ns(static_cast<uint64_t>(bound.source_clock_ns));
+  proto.set_destination_clock_ns(static_cast<uint64_t>(bound.destination_clock_ns));
+  proto.set_rate_ns(static_cast<uint64_t>(bound.rate_ns));
+  proto.set_rounding_ns(static_cast<uint64_t>(bound.rounding_ns));
+  return proto;
+}
+
+}  // namespace
+
+absl::Status CheckVmId(const std::string& vm_id) {
+  if (vm_id.empty()) return Invalid("vm_id", "is required");
+  if (vm_id.size() > kMaxVmId)
+    return Invalid("vm_id", absl::StrCat("is longer than ", kMaxVmId, " characters"));
+  for (char c : vm_id) {
+    if (!absl::ascii_isalnum(static_cast<unsigned char>(c)) && std::strchr("._:-", c) == nullptr) {
+      return Invalid("vm_id", "has a character outside [A-Za-z0-9._:-]");
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<handoff::ApplyRequest> FromProto(const v1::SetTscStateRequest& request) {
+  absl::Status status = CheckVmId(request.vm_id());
+  status.Update(CheckDuration("max_error_ns", request.max_error_ns()));
+  status.Update(CheckDuration("max_elapsed_ns", request.max_elapsed_ns()));
+  if (!request.has_state()) status.Update(Invalid("state", "is required"));
+  if (request.mode() != v1::APPLY_MODE_ELAPSED && request.mode() != v1::APPLY_MODE_EXACT) {
+    status.Update(Invalid("mode", "must be APPLY_MODE_ELAPSED or APPLY_MODE_EXACT"));
+  }
+  if (!status.ok()) return status;
+  auto state = state::Decode(request.state());
+  if (!state.ok()) return state.status();
+  handoff::ApplyRequest out;
+  out.vm_id = request.vm_id();
+  out.state = *std::move(state);
+  out.mode =
+      request.mode() == v1::APPLY_MODE_EXACT ? time::ApplyMode::kExact : time::ApplyMode::kElapsed;
+  out.max_error_ns = static_cast<int64_t>(request.max_error_ns());
+  out.max_elapsed_ns = static_cast<int64_t>(request.max_elapsed_ns());
+  out.allow_untrusted_clock = request.allow_untrusted_clock();
+  out.equalise = request.equalise();
+  out.keep_kvmclock = request.keep_kvmclock();
+  out.validate_only = request.validate_only();
+  return out;
+}
+
+v1::HostInfo ToProto(const host::HostFacts& host, const clock::ClockQuality& clock,
+                     size_t vm_count) {
+  v1::HostInfo info;
+  info.set_host_name(host.host_name);
+  info.set_agent_version(kVersion);
+  info.set_kernel_release(host.kernel_release);
+  info.set_boot_id(host.boot_id);
+  info.set_tsc_khz(host.tsc.host_khz);
+  info.set_tsc_scaling(host.tsc.can_scale);
+  info.set_tsc_scaling_frac_bits(host.tsc.frac_bits);
+  info.set_tsc_stable(host.tsc_unstable_reason.empty());
+  info.set_tsc_unstable_reason(host.tsc_unstable_reason);
+  info.set_kvm_available(host.kvm_unavailable_reason.empty());
+  info.set_kvm_unavailable_reason(host.kvm_unavailable_reason);
+  info.mutable_clock()->set_trusted(clock.trusted);
+  info.mutable_clock()->set_error_bound_ns(static_cast<uint64_t>(clock.error_bound_ns));
+  info.mutable_clock()->set_source(clock.source);
+  info.mutable_clock()->set_tai_offset_s(static_cast<uint32_t>(clock.tai_offset_s));
+  info.mutable_clock()->set_untrusted_reason(clock.untrusted_reason);
+  info.set_vm_count(static_cast<uint32_t>(vm_count));
+  info.set_simulated(host.simulated);
+  return info;
+}
+
+v1::Vm ToProto(const registry::RegisteredVm& vm) {
+  const registry::VmIdentity& identity = vm.identity();
+  v1::Vm proto;
+  proto.set_vm_id(identity.vm_id);
+  proto.set_vcpu_count(static_cast<uint32_t>(identity.vcpu_ids.size()));
+  proto.set_vmm_pid(identity.vmm_pid);
+  proto.set_vmm_uid(identity.vmm_uid);
+  proto.set_port(identity.port == registry::PortKind::kInProcess ? v1::Vm::PORT_IN_PROCESS
+                                                                 : v1::Vm::PORT_COOPERATIVE);
+  switch (vm.run_state()) {
+    case registry::RunState::kUnknown:
+      proto.set_run_state(v1::Vm::RUN_STATE_UNSPECIFIED);
+      break;
+    case registry::RunState::kPaused:
+      proto.set_run_state(v1::Vm::RUN_STATE_PAUSED);
+      break;
+    case registry::RunState::kRunning:
+      proto.set_run_state(v1::Vm::RUN_STATE_RUNNING);
+      break;
+  }
+  proto.set_registered_at_ns(identity.registered_at_ns);
+  return proto;
+}
+
+v1::GetTscStateResponse ToProto(const handoff::CaptureOutcome& outcome) {
+  v1::GetTscStateResponse response;
+  *response.mutable_state() = state::Encode(outcome.state);
+  v1::StateSummary& summary = *response.mutable_summary();
+  summary.set_vcpu_count(static_cast<uint32_t>(outcome.state.vcpus.size()));
+  summary.set_guest_tsc_khz(outcome.state.guest_khz);
+  summary.set_phase_spread_ticks(outcome.phase_spread_ticks);
+  summary.set_offsets_equal(outcome.phase_spread_ticks == 0);
+  if (outcome.state.reference.has_value()) {
+    *summary.mutable_reference() = state::ToProto(*outcome.state.reference);
+  }
+  summary.set_state_bytes(static_cast<uint32_t>(response.state().ByteSizeLong()));
+  AddWarnings(outcome.warnings, response);
+  return response;
+}
+
+v1::SetTscStateResponse ToProto(const handoff::ApplyOutcome& outcome) {
+  v1::SetTscStateResponse response;
+  response.mutable_vcpus()->Reserve(static_cast<int>(outcome.vcpus.size()));
+  for (const handoff::VcpuOutcome& vcpu : outcome.vcpus) {
+    v1::VcpuResult* result = response.add_vcpus();
+    result->set_vcpu_id(vcpu.id);
+    result->set_offset_before_ticks(vcpu.offset_before_ticks);
+    result->set_offset_after_ticks(vcpu.offset_after_ticks);
+    result->set_guest_tsc_ticks(vcpu.guest_tsc_ticks);
+    result->set_tsc_adjust_ticks(static_cast<int64_t>(vcpu.tsc_adjust_ticks));
+    result->set_tsc_deadline_ticks(vcpu.tsc_deadline_ticks);
+  }
+  response.set_elapsed_ns(outcome.elapsed_ns);
+  response.set_elapsed_ticks(outcome.elapsed_ticks);
+  if (outcome.bound.has_value()) *response.mutable_error_bound() = ToProto(*outcome.bound);
+  *response.mutable_reference() = state::ToProto(outcome.reference);
+  response.set_phase_error_ticks(outcome.phase_error_ticks);
+  if (outcome.kvmclock.has_value()) {
+    v1::KvmClockResult& kvmclock = *response.mutable_kvmclock();
+    kvmclock.set_moved(true);
+    kvmclock.set_kvmclock_ns(outcome.kvmclock->kvmclock_ns);
+    kvmclock.set_error_ns(outcome.kvmclock->error_ns);
+    kvmclock.set_read_error_ns(static_cast<uint64_t>(outcome.kvmclock->read_error_ns));
+    kvmclock.set_master_clock(outcome.kvmclock->master_clock);
+  }
+  AddWarnings(outcome.warnings, response);
+  response.set_validated_only(outcome.validated_only);
+  return response;
+}
+
+}  // namespace tsc_handoff::service

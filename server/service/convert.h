@@ -1,0 +1,32 @@
+// Between the API's messages and the core's values. Requests are checked completely here: what
+// comes out is in range.
+//
+// Pure functions. Errors: kRequestInvalid with metadata "field", and those of state::Decode.
+#ifndef TSC_HANDOFF_SERVER_SERVICE_CONVERT_H_
+#define TSC_HANDOFF_SERVER_SERVICE_CONVERT_H_
+
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "server/clock/clock_source.h"
+#include "server/handoff/tsc_operations.h"
+#include "server/host/host_facts.h"
+#include "server/registry/vm_registry.h"
+#include "tschandoff/v1/tsc_agent.pb.h"
+
+namespace tsc_handoff::service {
+
+absl::Status CheckVmId(const std::string& vm_id);
+
+absl::StatusOr<handoff::ApplyRequest> FromProto(const tschandoff::v1::SetTscStateRequest& request);
+
+tschandoff::v1::HostInfo ToProto(const host::HostFacts& host, const clock::ClockQuality& clock,
+                                 size_t vm_count);
+tschandoff::v1::Vm ToProto(const registry::RegisteredVm& vm);
+tschandoff::v1::GetTscStateResponse ToProto(const handoff::CaptureOutcome& outcome);
+tschandoff::v1::SetTscStateResponse ToProto(const handoff::ApplyOutcome& outcome);
+
+}  // namespace tsc_handoff::service
+
+#endif  // TSC_HANDOFF_SERVER_SERVICE_CONVERT_H_
