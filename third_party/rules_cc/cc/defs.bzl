@@ -1,0 +1,8 @@
+"""The part of rules_cc that this build needs: the rules built into Bazel 4.2, under rules_cc's names."""
+
+cc_binary = native.cc_binary
+cc_import = native.cc_import
+cc_library = native.cc_library
+cc_test = native.cc_test
+cc_toolchain = native.cc_toolchain
+cc_toolchain_suite = native.cc_toolchain_suite
