@@ -36,6 +36,9 @@
 #define KVMCLOCK_MAX_WRITES 8
 /* Readings per verification; the one with the narrowest bracket counts. */
 #define KVMCLOCK_READINGS 3
+/* Readings of what was there before: one, unless its bracket is wider than some 20 us. */
+#define KVMCLOCK_MAX_READINGS 8
+#define KVMCLOCK_SHARP_TICKS 50000
 /* Further off than this after all attempts, the kernel did not keep what it was given. */
 #define KVMCLOCK_MAX_ERROR_NS 100000
 
@@ -92,8 +95,23 @@ static void enter(const struct operation* op, enum tsc_kvm_step step, uint32_t v
   __atomic_store_n(&op->progress->step, (uint32_t)step, __ATOMIC_RELEASE);
 }
 
+enum { IN_PROGRESS = 0, CANCELLED = 1, COMPLETE = 2 };
+
 static int cancelled(const struct operation* op) {
-  return __atomic_load_n(&op->progress->cancel, __ATOMIC_ACQUIRE) != 0;
+  return __atomic_load_n(&op->progress->cancel, __ATOMIC_ACQUIRE) == CANCELLED;
+}
+
+/* Moves the progress on from IN_PROGRESS; returns where it is then. Who comes second has lost. */
+static uint32_t settle(struct tsc_kvm_progress* progress, uint32_t wanted) {
+  uint32_t found = IN_PROGRESS;
+  return __atomic_compare_exchange_n(&progress->cancel, &found, wanted, 0, __ATOMIC_ACQ_REL,
+                                     __ATOMIC_ACQUIRE)
+             ? wanted
+             : found;
+}
+
+int tsc_kvm_cancel(struct tsc_kvm_progress* progress) {
+  return settle(progress, CANCELLED) == CANCELLED;
 }
 
 /* Issues an ioctl that answers `expected` on success. KVM_GET_MSRS and KVM_SET_MSRS answer how many
@@ -181,6 +199,21 @@ static int read_kvmclock(const struct operation* op, struct tsc_kvmclock* out) {
   return 0;
 }
 
+/*
+ * Reads kvmclock again while the bracket around it is wide and the kernel gave no pair: a rollback goes back to this
+ * reading, and a preemption in the middle of it would make that milliseconds off. Keeps the narrowest.
+ */
+static int read_kvmclock_sharply(const struct operation *op, struct tsc_kvmclock *out) {
+  for (int reading = 0; reading < KVMCLOCK_MAX_READINGS; ++reading) {
+    struct tsc_kvmclock now;
+    if (read_kvmclock(op, &now) != 0) return -1;
+    uint64_t width = now.tsc_after_ticks - now.tsc_before_ticks;
+    if (reading == 0 || width < out->tsc_after_ticks - out->tsc_before_ticks) *out = now;
+    if ((now.flags & KVM_CLOCK_HOST_TSC) || width < KVMCLOCK_SHARP_TICKS) break;
+  }
+  return 0;
+}
+
 static int read_all(const struct operation* op, struct tsc_vcpu_state* out,
                     struct tsc_kvmclock* clock) {
   for (uint32_t i = 0; i < op->vm->vcpu_count; ++i) {
@@ -188,7 +221,7 @@ static int read_all(const struct operation* op, struct tsc_vcpu_state* out,
     if (read_vcpu(op, i, &out[i]) != 0) return -1;
   }
   enter(op, TSC_STEP_READ_KVMCLOCK, 0);
-  return read_kvmclock(op, clock);
+  return read_kvmclock_sharply(op, clock);
 }
 
 static struct operation begin(const struct tsc_kvm_ops* ops, const struct tsc_kvm_vm* vm,
@@ -288,6 +321,7 @@ static int check_ids(const struct operation* op, uint32_t count,
 static int write_all(const struct operation* op, uint32_t flags,
                      const struct tsc_vcpu_state* wanted) {
   for (uint32_t i = 0; i < op->vm->vcpu_count; ++i) {
+    if (cancelled(op)) return fail(op, TSC_KVM_CANCELLED, 0);
     if (flags & TSC_TARGET_WRITE_KHZ) {
       enter(op, TSC_STEP_WRITE_KHZ, wanted[i].vcpu_id);
       if (write_khz(op, i, wanted[i].tsc_khz) != 0) return -1;
@@ -361,14 +395,17 @@ static int roll_back(const struct operation* failed, uint32_t flags,
   return kvmclock == NULL ? 0 : write_kvmclock(&op, kvmclock, &result);
 }
 
-/* Everything after the check of ids and the reading of `before`. */
+/* Everything after the check of ids and the reading of `before`. Once complete, the operation
+ * cannot be cancelled. */
 static int write_and_verify(const struct operation* op, const struct tsc_kvm_target* target,
                             const struct tsc_vcpu_state* wanted, struct tsc_vcpu_state* after,
                             struct tsc_kvmclock_result* clock) {
   if (write_all(op, target->flags, wanted) != 0) return -1;
   if (verify_all(op, wanted, after) != 0) return -1;
-  if (!(target->flags & TSC_TARGET_WRITE_KVMCLOCK)) return 0;
-  return write_kvmclock(op, target, clock);
+  if (target->flags & TSC_TARGET_WRITE_KVMCLOCK) {
+    if (write_kvmclock(op, target, clock) != 0) return -1;
+  }
+  return settle(op->progress, COMPLETE) == COMPLETE ? 0 : fail(op, TSC_KVM_CANCELLED, 0);
 }
 
 uint32_t tsc_kvm_apply(const struct tsc_kvm_ops* ops, const struct tsc_kvm_vm* vm,

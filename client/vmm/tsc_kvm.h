@@ -7,8 +7,8 @@
  * fields without padding: they are also the messages between a VMM and the agent (tsc_wire.h),
  * which run on the same host.
  *
- * Threading: no global state. One VM must not be used by two calls at once; tsc_kvm_progress may be
- * read and its `cancel` set by another thread meanwhile. Nothing is allocated; no libc beyond
+ * Threading: no global state. One VM must not be used by two calls at once; another thread may read
+ * tsc_kvm_progress and call tsc_kvm_cancel meanwhile. Nothing is allocated; no libc beyond
  * memcpy and ioctl.
  */
 #ifndef TSC_HANDOFF_CLIENT_VMM_TSC_KVM_H_
@@ -96,11 +96,12 @@ enum tsc_kvm_outcome {
   TSC_KVM_NOT_KEPT =
       2, /* the kernel accepted a value and did not keep it; everything was restored */
   TSC_KVM_ROLLBACK_FAILED = 3, /* restoring failed as well: the VM's TSCs are not to be trusted */
-  TSC_KVM_CANCELLED = 4,       /* cancelled before the first write */
+  TSC_KVM_CANCELLED = 4,       /* cancelled; everything written was restored */
   TSC_KVM_MISMATCH = 5,        /* the request's vCPU ids are not the VM's; nothing was written */
   TSC_KVM_RUNNING = 6,         /* the VMM says that the VM is running; nothing was touched */
   TSC_KVM_BLOCKED =
-      7, /* an ioctl did not return in time: the vCPU is executing; nothing will be written */
+      7, /* an ioctl did not return in time: the vCPU is executing. Cancelled: nothing is written
+            from here on but what restores, and that as soon as the ioctl returns */
 };
 
 /* How an operation ended and, if not well, where. */
@@ -113,12 +114,21 @@ struct tsc_kvm_fault {
   uint64_t found; /* with TSC_KVM_NOT_KEPT */
 };
 
-/* What an operation is doing; written by it, read by a watchdog in another thread. */
+/*
+ * What an operation is doing; written by it, read by a watchdog in another thread.
+ *
+ * tsc_kvm_cancel ends the operation: it returns TSC_KVM_CANCELLED when the ioctl that it is in has
+ * returned, with everything restored that it had written. It can be cancelled until it is complete,
+ * and not after, so whoever cancels knows the outcome.
+ */
 struct tsc_kvm_progress {
   uint32_t step;
   uint32_t vcpu_id;
-  uint32_t cancel; /* set to 1 to end the operation before its first write */
+  uint32_t cancel; /* 0 in progress, 1 cancelled, 2 complete; all 0 at the start */
 };
+
+/* Returns 1 when the operation is cancelled, 0 when it is complete already. Any thread. */
+int tsc_kvm_cancel(struct tsc_kvm_progress* progress);
 
 /* Flags of tsc_kvm_target. */
 #define TSC_TARGET_WRITE_KHZ 1u      /* issue KVM_SET_TSC_KHZ with each vCPU's tsc_khz */

@@ -5,7 +5,7 @@
  * before the vCPU stops, and nothing can interrupt it; so the worker may be stuck while the
  * connection thread goes on answering. Whoever answers a request first takes it (operation.state,
  * under the mutex); the other keeps quiet. An operation whose request was given up is cancelled,
- * which ends it before its first write.
+ * which restores what it has written, unless it was complete before.
  */
 #include "client/vmm/tsc_vmm.h"
 
@@ -65,7 +65,7 @@ struct tsc_vmm {
   char last_error[TSC_VMM_ERROR_SIZE];
   int socket; /* -1 when not connected; closed only by the connection thread */
   enum operation_state state;
-  struct tsc_kvm_progress progress; /* `cancel` and reading: atomically, without the mutex */
+  struct tsc_kvm_progress progress; /* cancelled and read without the mutex */
 
   /* Handed from the connection thread to the worker and back with `state`. */
   unsigned char* request;
@@ -347,12 +347,12 @@ static int expire_operation(struct tsc_vmm* s) {
   int result = 0;
   s->deadline_ms = -1;
   pthread_mutex_lock(&s->mutex);
-  if (s->state == OPERATION_RUNNING) {
+  /* An operation that is complete is about to answer for itself. */
+  if (s->state == OPERATION_RUNNING && tsc_kvm_cancel(&s->progress)) {
     struct tsc_wire_header request;
     struct tsc_kvm_fault fault = blocked_fault(s);
     memcpy(&request, s->request, sizeof(request));
     s->state = OPERATION_ABANDONED;
-    __atomic_store_n(&s->progress.cancel, 1u, __ATOMIC_RELEASE);
     result = send_fault(s->socket, &request, &fault);
   }
   pthread_mutex_unlock(&s->mutex);
@@ -419,7 +419,7 @@ static void set_socket(struct tsc_vmm* s, int socket, int registered) {
   }
   if (socket < 0 && s->state == OPERATION_RUNNING) { /* nobody listens any more */
     s->state = OPERATION_ABANDONED;
-    __atomic_store_n(&s->progress.cancel, 1u, __ATOMIC_RELEASE);
+    (void)tsc_kvm_cancel(&s->progress);
   }
   s->socket = socket;
   s->registered = registered;
@@ -569,7 +569,7 @@ static void stop_threads(struct tsc_vmm* s, int worker_only) {
   uint64_t one = 1;
   pthread_mutex_lock(&s->mutex);
   s->stopping = 1;
-  __atomic_store_n(&s->progress.cancel, 1u, __ATOMIC_RELEASE);
+  (void)tsc_kvm_cancel(&s->progress);
   pthread_cond_broadcast(&s->changed);
   pthread_mutex_unlock(&s->mutex);
   ssize_t written = write(s->wake, &one, sizeof(one));

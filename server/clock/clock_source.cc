@@ -1,8 +1,7 @@
 #include "server/clock/clock_source.h"
 
-#include <errno.h>
-#include <string.h>
-
+#include <cerrno>
+#include <cstring>
 #include <utility>
 
 #include "absl/strings/str_cat.h"

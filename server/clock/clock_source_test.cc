@@ -1,7 +1,6 @@
 #include "server/clock/clock_source.h"
 
-#include <errno.h>
-
+#include <cerrno>
 #include <limits>
 #include <string>
 

@@ -1,7 +1,8 @@
 #include "server/clock/host_clock.h"
 
-#include <time.h>
 #include <x86intrin.h>
+
+#include <ctime>
 
 namespace tsc_handoff::clock {
 

@@ -1,6 +1,6 @@
 #include "server/clock/host_clock.h"
 
-#include <time.h>
+#include <ctime>
 
 #include "gtest/gtest.h"
 

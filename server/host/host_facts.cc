@@ -1,8 +1,8 @@
 #include "server/host/host_facts.h"
 
-#include <errno.h>
-#include <string.h>
 #include <sys/utsname.h>
+#include <cerrno>
+#include <cstring>
 
 #include <chrono>
 #include <fstream>
@@ -26,7 +26,6 @@ constexpr size_t kUuidLength = 36;
 // What of /proc/cpuinfo matters. The CPUs of a host agree in these.
 struct CpuFlags {
   bool readable = false;
-  bool constant_tsc = false;
   uint32_t frac_bits = 0;
 };
 
@@ -48,7 +47,6 @@ CpuFlags ReadCpuFlags(const std::string& path) {
     if (parts.size() != 2 || absl::StripAsciiWhitespace(parts[0]) != "flags") continue;
     result.readable = true;
     for (absl::string_view flag : absl::StrSplit(parts[1], ' ', absl::SkipWhitespace())) {
-      if (flag == "constant_tsc") result.constant_tsc = true;
       if (flag == "vmx") result.frac_bits = 48;
       if (flag == "svm") result.frac_bits = 32;
     }
@@ -85,15 +83,11 @@ std::string TscProblem(const HostPaths& paths, const CpuFlags& cpu) {
     return absl::StrCat("no CPU flags can be read from ", paths.cpuinfo,
                         "; mount /proc, or run the agent where it is visible");
   }
-  if (!cpu.constant_tsc) {
-    return "the CPU has no constant_tsc: its TSC changes its rate with the CPU's frequency; do not "
-           "use this host";
-  }
   return MonotonicAcrossCpus(kMonotonicBudget);
 }
 
 std::string OpenProblem(const std::string& path, int error) {
-  const std::string what = absl::StrCat(path, " cannot be opened: ", strerror(error));
+  std::string what = absl::StrCat(path, " cannot be opened: ", strerror(error));
   switch (error) {
     case ENOENT:
     case ENXIO:

@@ -33,9 +33,10 @@ struct HostPaths {
 // that say what to do.
 //   - /dev/kvm missing (module not loaded), not permitted (group kvm), KVM_CREATE_VM refused, no
 //     KVM_CAP_VCPU_ATTRIBUTES (kernel before 5.16).
-//   - the TSC is unstable when the kernel's clocksource is not "tsc", when /proc/cpuinfo lacks
-//   constant_tsc, or when
-//     readings on different CPUs go backwards (a thread is moved from CPU to CPU;
+//   - the TSC is unstable when the kernel's clocksource is not "tsc" (the kernel watches the TSC
+//   against other clocks,
+//     checks it across CPUs, and knows which CPUs keep its rate constant), or when readings on
+//     different CPUs go backwards all the same (a thread is moved from CPU to CPU;
 //     `MonotonicAcrossCpus`).
 // frac_bits: 48 when cpuinfo has vmx, 32 when svm.
 HostFacts ReadHostFacts(const HostPaths& paths = {});

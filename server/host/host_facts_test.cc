@@ -84,11 +84,6 @@ TEST_F(HostFactsTest, AnUnknownClocksourceIsUnstable) {
   EXPECT_TRUE(Contains(Read().tsc_unstable_reason, "cannot be read"));
 }
 
-TEST_F(HostFactsTest, WithoutConstantTscItIsUnstable) {
-  Write("cpuinfo", CpuInfo("fpu tsc nonstop_tsc not_constant_tsc"));
-  EXPECT_TRUE(Contains(Read().tsc_unstable_reason, "no constant_tsc"));
-}
-
 TEST_F(HostFactsTest, UnreadableCpuInfoIsUnstable) {
   paths_.cpuinfo = Path("missing");
   EXPECT_TRUE(

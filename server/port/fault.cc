@@ -105,7 +105,7 @@ absl::Status FaultToStatus(const std::string& vm_id, const tsc_kvm_fault& fault)
                    MetadataOfFault(vm_id, fault));
     case TSC_KVM_CANCELLED:
       return Error(Reason::kVmmGone,
-                   absl::StrCat(where, ": the VMM gave the operation up before it wrote anything"),
+                   absl::StrCat(where, ": the VMM gave the operation up; nothing has changed"),
                    {{"vm_id", vm_id}});
     case TSC_KVM_MISMATCH:
       return Error(Reason::kVcpuSetMismatch,

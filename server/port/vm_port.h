@@ -2,11 +2,13 @@
 // made the VM, wherever that is; one call is one round trip, whatever the number of vCPUs.
 //
 // Errors carry a Reason (server/base/error.h):
-//   kVmRunning      a vCPU is executing, or the VMM says that the VM runs; nothing was or will be
-//   written kVmmGone        the VMM died, hangs or broke the protocol kKvmIoctlFailed,
-//   kTscProtected, kTscAdjustUnsupported, kVcpuSetMismatch
-//                   the operation failed and everything is as before
-//   kRollbackFailed the operation failed and restoring did too
+//   - kVmRunning: a vCPU is executing, or the VMM says that the VM runs. Nothing was written; a
+//   vCPU
+//     that began to execute in the middle of a write gets its old values when it stops.
+//   - kVmmGone: the VMM died, hangs or broke the protocol.
+//   - kKvmIoctlFailed, kTscProtected, kTscAdjustUnsupported, kVcpuSetMismatch: the operation failed
+//     and everything is as before.
+//   - kRollbackFailed: the operation failed and restoring did too.
 //
 // Threading: a port serves one call at a time; the caller serialises (registry::VmLease). Calls
 // block, at most for kPortTimeout plus kPortGrace.
