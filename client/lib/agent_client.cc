@@ -1,0 +1,286 @@
+#include "client/lib/agent_client.h"
+
+#include <grpc/support/log.h>
+#include <grpc/support/time.h>
+#include <grpcpp/create_channel.h>
+#include <grpcpp/security/credentials.h>
+#include <grpcpp/support/error_details.h>
+#include <sys/un.h>
+
+#include <cstdlib>
+#include <utility>
+
+#include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "client/lib/rpc_error.h"
+#include "google/rpc/status.pb.h"
+#include "tschandoff/v1/tsc_agent.grpc.pb.h"
+
+namespace tsc_handoff::client {
+
+namespace v1 = ::tschandoff::v1;
+
+struct AgentClient::Rpc {
+  std::shared_ptr<grpc::Channel> channel;
+  std::unique_ptr<v1::TscAgent::StubInterface> stub;
+};
+
+namespace {
+
+// Enough for a million VMs: an agent that never ends its pages must not hold its client for ever.
+constexpr int kMaxPages = 1000;
+constexpr uint32_t kPageSize = 1000;
+constexpr absl::string_view kSetTscState = "SetTscState";
+
+absl::Status BadTarget(absl::string_view target, absl::string_view why) {
+  return absl::InvalidArgumentError(
+      absl::StrCat("agent address \"", target, "\": ", why,
+                   "; use unix:/path/to/agent.sock or HOST:PORT, for example 127.0.0.1:50051"));
+}
+
+absl::Status CheckUnixPath(absl::string_view target, absl::string_view path) {
+  if (path.empty()) return BadTarget(target, "no path after unix:");
+  const size_t limit = sizeof(sockaddr_un{}.sun_path) - 1;
+  if (path.size() > limit) {
+    return BadTarget(target, absl::StrCat("the path has ", path.size(),
+                                          " bytes, a Unix socket's at most ", limit));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckTarget(absl::string_view target) {
+  if (target.empty()) return BadTarget(target, "empty");
+  if (target.find_first_of(absl::string_view(" \t\r\n\0", 5)) != absl::string_view::npos) {
+    return BadTarget(target, "has white space in it");
+  }
+  if (target.front() == '/' || target.front() == '.')
+    return BadTarget(target, "a socket's path needs unix: in front");
+  if (absl::StartsWith(target, "unix:")) return CheckUnixPath(target, target.substr(5));
+  if (absl::StartsWith(target, "http://") || absl::StartsWith(target, "https://"))
+    return BadTarget(target, "is a URL");
+  // Other schemes (dns:, ipv4:, ipv6:, unix-abstract:, xds:) are gRPC's business.
+  const size_t colon = target.rfind(':');
+  if (colon == absl::string_view::npos) return BadTarget(target, "has no port");
+  if (target.find(':') != colon && target.front() != '[') return absl::OkStatus();
+  if (absl::StartsWith(target, "dns:") || absl::StartsWith(target, "unix-abstract:"))
+    return absl::OkStatus();
+  const absl::string_view port_text = target.substr(colon + 1);
+  int port = 0;
+  if (!absl::SimpleAtoi(port_text, &port) || port < 1 || port > 65535) {
+    return BadTarget(target,
+                     absl::StrCat("port \"", port_text, "\" is not a number from 1 to 65535"));
+  }
+  if (colon == 0) return BadTarget(target, "no host in front of the port");
+  return absl::OkStatus();
+}
+
+grpc::ChannelArguments ChannelArgs() {
+  grpc::ChannelArguments args;
+  // Agents are reached directly: neither a web proxy of the environment nor DNS TXT records have a
+  // say.
+  args.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
+  args.SetInt(GRPC_ARG_SERVICE_CONFIG_DISABLE_RESOLUTION, 1);
+  // gRPC's first reconnect comes after 1 s by default: our retries would all meet the same old
+  // failure.
+  args.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, 20);
+  // GRPC_ARG_MIN_RECONNECT_BACKOFF_MS stays at its default: it is how long ONE attempt may take.
+  args.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 1000);
+  return args;
+}
+
+void SetDeadline(absl::Duration left, grpc::ClientContext* context) {
+  context->set_deadline(
+      gpr_time_add(gpr_now(GPR_CLOCK_MONOTONIC),
+                   gpr_time_from_nanos(absl::ToInt64Nanoseconds(left), GPR_TIMESPAN)));
+}
+
+// gRPC's text for a failed connection without what it says about its own workings.
+std::string ConnectionError(const std::string& text) {
+  static constexpr absl::string_view kNoise = "last error: UNKNOWN: ";
+  const size_t noise = text.rfind(std::string(kNoise));
+  return noise == std::string::npos ? text : text.substr(noise + kNoise.size());
+}
+
+absl::Status FromGrpc(const grpc::Status& from, absl::string_view target,
+                      absl::string_view method) {
+  if (from.ok()) return absl::OkStatus();
+  const auto code = static_cast<absl::StatusCode>(from.error_code());
+  google::rpc::Status details;
+  if (!from.error_details().empty() && grpc::ExtractErrorDetails(from, &details).ok()) {
+    absl::Status status(code, details.message().empty() ? from.error_message() : details.message());
+    AttachDetails(details, &status);
+    if (IsFromAgent(status)) return status;
+  }
+  switch (code) {
+    case absl::StatusCode::kUnavailable:
+      // Only sent over a connection that stands.
+      if (method == kSetTscState) {
+        return absl::UnavailableError(absl::StrCat("the connection to agent ", target,
+                                                   " was lost during ", method, ": ",
+                                                   ConnectionError(from.error_message())));
+      }
+      return absl::UnavailableError(absl::StrCat(
+          "agent ", target, " cannot be reached: ", ConnectionError(from.error_message())));
+    case absl::StatusCode::kDeadlineExceeded:
+      return absl::DeadlineExceededError(
+          absl::StrCat("agent ", target, " did not answer ", method, " in time"));
+    default:
+      return absl::Status(code,
+                          absl::StrCat(method, " at agent ", target, ": ", from.error_message()));
+  }
+}
+
+// Whether an agent can have acted before a SetTscState ended so. Codes that a server gives before
+// it starts are out.
+bool MayHaveActed(const absl::Status& status) {
+  if (status.ok() || IsFromAgent(status)) return false;
+  switch (status.code()) {
+    case absl::StatusCode::kUnimplemented:
+    case absl::StatusCode::kUnauthenticated:
+    case absl::StatusCode::kPermissionDenied:
+    case absl::StatusCode::kInvalidArgument:
+    case absl::StatusCode::kNotFound:
+    case absl::StatusCode::kFailedPrecondition:
+      return false;
+    default:
+      return true;
+  }
+}
+
+absl::Status BadAnswer(absl::string_view target, absl::string_view what) {
+  return absl::InternalError(absl::StrCat("agent ", target, " sent an answer ", what));
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<AgentClient>> AgentClient::Connect(absl::string_view target,
+                                                                  AgentClientOptions options) {
+  if (absl::Status status = CheckTarget(target); !status.ok()) return status;
+  if (options.timeout <= absl::ZeroDuration() || options.timeout > absl::Hours(24)) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "timeout ", absl::FormatDuration(options.timeout), " is not above 0 and at most 24h"));
+  }
+  if (options.retry.max_attempts < 1)
+    return absl::InvalidArgumentError("retry.max_attempts must be at least 1");
+  if (options.credentials == nullptr) options.credentials = grpc::InsecureChannelCredentials();
+  auto rpc = std::make_unique<Rpc>();
+  rpc->channel = grpc::CreateCustomChannel(std::string(target), options.credentials, ChannelArgs());
+  rpc->stub = v1::TscAgent::NewStub(rpc->channel);
+  return std::unique_ptr<AgentClient>(
+      new AgentClient(std::string(target), std::move(options), std::move(rpc)));
+}
+
+AgentClient::AgentClient(std::string target, AgentClientOptions options, std::unique_ptr<Rpc> rpc)
+    : target_(std::move(target)), options_(std::move(options)), rpc_(std::move(rpc)) {}
+
+AgentClient::~AgentClient() = default;
+
+absl::Status AgentClient::Read(const std::function<absl::Status(absl::Duration)>& attempt) {
+  return CallWithRetry(options_.retry, options_.time, options_.timeout, IsUnreachable, attempt);
+}
+
+absl::StatusOr<v1::HostInfo> AgentClient::GetHostInfo() {
+  v1::GetHostInfoResponse response;
+  absl::Status status = Read([&](absl::Duration left) {
+    grpc::ClientContext context;
+    SetDeadline(left, &context);
+    return FromGrpc(rpc_->stub->GetHostInfo(&context, v1::GetHostInfoRequest(), &response), target_,
+                    "GetHostInfo");
+  });
+  if (!status.ok()) return status;
+  if (!response.has_host()) return BadAnswer(target_, "without a host");
+  return std::move(*response.mutable_host());
+}
+
+absl::StatusOr<std::vector<v1::Vm>> AgentClient::ListVms() {
+  std::vector<v1::Vm> vms;
+  v1::ListVmsRequest request;
+  request.set_page_size(kPageSize);
+  for (int page = 0; page < kMaxPages; ++page) {
+    v1::ListVmsResponse response;
+    absl::Status status = Read([&](absl::Duration left) {
+      grpc::ClientContext context;
+      SetDeadline(left, &context);
+      return FromGrpc(rpc_->stub->ListVms(&context, request, &response), target_, "ListVms");
+    });
+    if (!status.ok()) return status;
+    for (v1::Vm& vm : *response.mutable_vms()) vms.push_back(std::move(vm));
+    if (response.next_page_token().empty()) return vms;
+    if (response.next_page_token() == request.page_token())
+      return BadAnswer(target_, "whose next page is itself");
+    request.set_page_token(response.next_page_token());
+  }
+  return BadAnswer(target_, absl::StrCat("of more than ", kMaxPages, " pages"));
+}
+
+absl::StatusOr<v1::Vm> AgentClient::GetVm(absl::string_view vm_id) {
+  v1::GetVmRequest request;
+  request.set_vm_id(std::string(vm_id));
+  v1::GetVmResponse response;
+  absl::Status status = Read([&](absl::Duration left) {
+    grpc::ClientContext context;
+    SetDeadline(left, &context);
+    return FromGrpc(rpc_->stub->GetVm(&context, request, &response), target_, "GetVm");
+  });
+  if (!status.ok()) return status;
+  if (!response.has_vm()) return BadAnswer(target_, "without a VM");
+  return std::move(*response.mutable_vm());
+}
+
+absl::StatusOr<v1::GetTscStateResponse> AgentClient::GetTscState(absl::string_view vm_id) {
+  v1::GetTscStateRequest request;
+  request.set_vm_id(std::string(vm_id));
+  v1::GetTscStateResponse response;
+  absl::Status status = Read([&](absl::Duration left) {
+    grpc::ClientContext context;
+    SetDeadline(left, &context);
+    return FromGrpc(rpc_->stub->GetTscState(&context, request, &response), target_, "GetTscState");
+  });
+  if (!status.ok()) return status;
+  if (!response.has_state()) return BadAnswer(target_, "without a state");
+  return response;
+}
+
+absl::Status AgentClient::EnsureConnected() {
+  if (rpc_->channel->GetState(/*try_to_connect=*/true) == GRPC_CHANNEL_READY)
+    return absl::OkStatus();
+  // A harmless call connects, and says why where it cannot. Any other answer proves that the agent
+  // is there.
+  const absl::Status status = GetHostInfo().status();
+  if (IsUnreachable(status) || status.code() == absl::StatusCode::kDeadlineExceeded) return status;
+  return absl::OkStatus();
+}
+
+absl::StatusOr<v1::SetTscStateResponse> AgentClient::SetTscState(
+    const v1::SetTscStateRequest& request) {
+  if (absl::Status status = EnsureConnected(); !status.ok()) return status;
+  const bool may_repeat = request.validate_only() ||
+                          (options_.retry_elapsed_set && request.mode() == v1::APPLY_MODE_ELAPSED);
+  bool outcome_unknown = false;
+  v1::SetTscStateResponse response;
+  const absl::Status status = CallWithRetry(
+      options_.retry, options_.time, options_.timeout,
+      [&](const absl::Status& failed) {
+        return may_repeat && failed.code() == absl::StatusCode::kUnavailable &&
+               !IsFromAgent(failed);
+      },
+      [&](absl::Duration left) {
+        grpc::ClientContext context;
+        SetDeadline(left, &context);
+        absl::Status result =
+            FromGrpc(rpc_->stub->SetTscState(&context, request, &response), target_, kSetTscState);
+        // Stays so through a later attempt's refusal: that one tells nothing about the first.
+        if (MayHaveActed(result) && !request.validate_only()) outcome_unknown = true;
+        return result;
+      });
+  if (status.ok()) return response;
+  return outcome_unknown ? MarkOutcomeUnknown(status) : status;
+}
+
+void QuietGrpcLog() {
+  if (std::getenv("GRPC_VERBOSITY") != nullptr) return;
+  gpr_set_log_function([](gpr_log_func_args*) {});
+}
+
+}  // namespace tsc_handoff::client

@@ -1,0 +1,163 @@
+#include "client/lib/handoff.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <memory>
+#include <utility>
+
+#include "client/lib/rpc_error.h"
+#include "client/lib/testing/fake_agent.h"
+
+namespace tsc_handoff::client {
+namespace {
+
+namespace v1 = ::tschandoff::v1;
+
+using ::testing::Each;
+using ::testing::HasSubstr;
+
+class HandoffTest : public ::testing::Test {
+ protected:
+  HandoffTest() {
+    from_.AddVm(MakeFakeVm("vm1", 8));
+    FakeVm destination = MakeFakeVm("vm1", 8);
+    for (VcpuView& vcpu : destination.vcpus) vcpu.guest_tsc_ticks = 0;
+    to_.AddVm(destination);
+    request_.source_vm_id = "vm1";
+    request_.apply.set_vm_id("vm1");
+    request_.apply.set_mode(v1::APPLY_MODE_ELAPSED);
+  }
+
+  HandoffReport Run() {
+    AgentClientOptions options;
+    options.timeout = timeout_;
+    options.retry.max_attempts = 1;
+    const std::unique_ptr<AgentClient> source = *AgentClient::Connect(from_.target(), options);
+    const std::unique_ptr<AgentClient> destination = *AgentClient::Connect(to_.target(), options);
+    return Handoff(*source, *destination, request_);
+  }
+
+  FakeAgent from_;
+  FakeAgent to_;
+  HandoffRequest request_;
+  absl::Duration timeout_ = absl::Seconds(5);
+};
+
+TEST_F(HandoffTest, MovesEveryTscByTheSameTime) {
+  const HandoffReport report = Run();
+  ASSERT_TRUE(report.status.ok()) << report.status;
+  EXPECT_EQ(report.stage, HandoffStage::kApplied);
+  EXPECT_EQ(report.phase_error_ticks, 0u);
+  EXPECT_THAT(report.phase_change_ticks, Each(0));
+  const FakeVm now = to_.GetFakeVm("vm1");
+  // 50 ms at 2 GHz.
+  EXPECT_EQ(now.vcpus[7].guest_tsc_ticks,
+            MakeFakeVm("vm1", 8).vcpus[7].guest_tsc_ticks + 100'000'000);
+  EXPECT_THAT(report.situation, HasSubstr("resume VM vm1 at " + to_.target()));
+}
+
+TEST_F(HandoffTest, TimesEveryStepAndReportsProgress) {
+  absl::Duration now;
+  request_.time.steady_now = [&now] { return now += absl::Milliseconds(1); };
+  std::vector<std::pair<HandoffStep, HandoffProgress::Event>> events;
+  request_.progress = [&](const HandoffProgress& progress) {
+    events.emplace_back(progress.step, progress.event);
+  };
+  const HandoffReport report = Run();
+  EXPECT_EQ(report.check, absl::Milliseconds(1));
+  EXPECT_EQ(report.get_rpc, absl::Milliseconds(1));
+  EXPECT_EQ(report.set_rpc, absl::Milliseconds(1));
+  EXPECT_EQ(report.handoff, absl::Milliseconds(5));
+  EXPECT_EQ(report.total, absl::Milliseconds(9));
+  using Event = HandoffProgress::Event;
+  EXPECT_THAT(events, testing::ElementsAre(std::pair(HandoffStep::kCheck, Event::kStarted),
+                                           std::pair(HandoffStep::kCheck, Event::kDone),
+                                           std::pair(HandoffStep::kCapture, Event::kStarted),
+                                           std::pair(HandoffStep::kCapture, Event::kDone),
+                                           std::pair(HandoffStep::kApply, Event::kStarted),
+                                           std::pair(HandoffStep::kApply, Event::kDone)));
+}
+
+TEST_F(HandoffTest, WrongDestinationIsFoundBeforeTheCapture) {
+  request_.apply.set_vm_id("vm2");
+  const HandoffReport report = Run();
+  EXPECT_EQ(ReasonOf(report.status), v1::VM_NOT_FOUND);
+  EXPECT_EQ(report.stage, HandoffStage::kNothingDone);
+  EXPECT_EQ(from_.CallCount("GetTscState"), 0);
+}
+
+TEST_F(HandoffTest, DamagedCaptureIsNotApplied) {
+  from_.DamageNextCapture();
+  const HandoffReport report = Run();
+  EXPECT_EQ(ReasonOf(report.status), v1::STATE_CORRUPT);
+  EXPECT_EQ(report.stage, HandoffStage::kCaptured);
+  EXPECT_EQ(to_.CallCount("SetTscState"), 0);
+}
+
+TEST_F(HandoffTest, RunningSourceChangesNothing) {
+  FakeVm running = MakeFakeVm("vm1", 8);
+  running.running = true;
+  from_.AddVm(running);
+  const HandoffReport report = Run();
+  EXPECT_EQ(ReasonOf(report.status), v1::VM_RUNNING);
+  EXPECT_EQ(report.stage, HandoffStage::kNothingDone);
+  EXPECT_EQ(to_.CallCount("SetTscState"), 0);
+}
+
+TEST_F(HandoffTest, RefusedApplySaysThatTheSourceIsAsItWas) {
+  to_.AddVm(MakeFakeVm("vm1", 7));
+  const HandoffReport report = Run();
+  EXPECT_EQ(ReasonOf(report.status), v1::VCPU_SET_MISMATCH);
+  EXPECT_EQ(report.stage, HandoffStage::kCaptured);
+  EXPECT_THAT(report.situation, HasSubstr("nothing applied"));
+  EXPECT_THAT(report.situation, HasSubstr("VM vm1 at " + from_.target() + " is as it was"));
+}
+
+TEST_F(HandoffTest, LostAnswerIsSaidToBeUnknown) {
+  to_.LoseNextSetAnswer();
+  const HandoffReport report = Run();
+  EXPECT_EQ(report.stage, HandoffStage::kApplyUnknown);
+  EXPECT_TRUE(IsOutcomeUnknown(report.status));
+  EXPECT_THAT(report.situation, HasSubstr("Keep both paused"));
+}
+
+TEST_F(HandoffTest, FailedRollbackForbidsTheDestination) {
+  to_.FailNext("SetTscState",
+               {absl::StatusCode::kInternal, "vCPU 3 not restored", "ROLLBACK_FAILED", {}});
+  const HandoffReport report = Run();
+  EXPECT_EQ(report.stage, HandoffStage::kDestinationBroken);
+  EXPECT_THAT(report.situation, HasSubstr("do not run VM vm1 at " + to_.target()));
+}
+
+TEST_F(HandoffTest, AgentsClaimOfExactPhaseIsChecked) {
+  to_.MisreportNextSet(5, 3);
+  const HandoffReport report = Run();
+  EXPECT_EQ(report.status.code(), absl::StatusCode::kInternal);
+  EXPECT_EQ(report.phase_error_ticks, 3u);
+  EXPECT_THAT(report.situation, HasSubstr("do not run"));
+}
+
+TEST_F(HandoffTest, AgentsClaimOfMonotonicTimeIsChecked) {
+  to_.MisreportNextSet(0, -100'000'001);
+  const HandoffReport report = Run();
+  EXPECT_THAT(std::string(report.status.message()), HasSubstr("the TSC of vCPU 0 went from"));
+}
+
+TEST_F(HandoffTest, ExactModeKeepsEveryValue) {
+  request_.apply.set_mode(v1::APPLY_MODE_EXACT);
+  ASSERT_TRUE(Run().status.ok());
+  EXPECT_EQ(to_.GetFakeVm("vm1").vcpus[3].guest_tsc_ticks,
+            MakeFakeVm("vm1", 8).vcpus[3].guest_tsc_ticks);
+}
+
+TEST_F(HandoffTest, ValidateOnlyWritesNothing) {
+  request_.apply.set_validate_only(true);
+  const HandoffReport report = Run();
+  ASSERT_TRUE(report.status.ok()) << report.status;
+  EXPECT_EQ(to_.GetFakeVm("vm1").vcpus[0].guest_tsc_ticks, 0u);
+  EXPECT_THAT(report.situation, HasSubstr("nothing was changed"));
+}
+
+}  // namespace
+}  // namespace tsc_handoff::client

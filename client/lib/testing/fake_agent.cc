@@ -1,0 +1,398 @@
+#include "client/lib/testing/fake_agent.h"
+
+#include <grpcpp/grpcpp.h>
+#include <grpcpp/support/error_details.h>
+
+#include <algorithm>
+#include <chrono>
+#include <functional>
+#include <mutex>
+#include <optional>
+#include <set>
+#include <utility>
+
+#include "client/lib/testing/seal_state.h"
+#include "google/rpc/error_details.pb.h"
+#include "google/rpc/status.pb.h"
+#include "tschandoff/v1/error_reason.pb.h"
+#include "tschandoff/v1/tsc_agent.grpc.pb.h"
+
+namespace tsc_handoff::client {
+
+namespace v1 = ::tschandoff::v1;
+
+namespace {
+
+constexpr uint64_t kHostTscTicks = 5'000'000'000'000;
+constexpr uint32_t kHostTscKhz = 2'600'000;
+constexpr uint64_t kRealtimeNs = 1'700'000'000'000'000'000;
+
+grpc::Status ToGrpc(const FakeError& error) {
+  const auto code = static_cast<grpc::StatusCode>(error.code);
+  if (error.reason.empty()) return grpc::Status(code, error.message);
+  google::rpc::ErrorInfo info;
+  info.set_reason(error.reason);
+  info.set_domain("tsc-handoff");
+  for (const auto& [key, value] : error.metadata) (*info.mutable_metadata())[key] = value;
+  google::rpc::Status details;
+  details.set_code(static_cast<int>(error.code));
+  details.set_message(error.message);
+  details.add_details()->PackFrom(info);
+  grpc::Status status;
+  grpc::SetErrorDetails(details, &status);
+  return status;
+}
+
+grpc::Status Refuse(absl::StatusCode code, v1::ErrorReason reason, const std::string& message,
+                    const std::string& vm_id, const std::string& next_step) {
+  return ToGrpc(
+      {code, message, v1::ErrorReason_Name(reason), {{"vm_id", vm_id}, {"next_step", next_step}}});
+}
+
+v1::TimeReference Reference(uint64_t realtime_ns) {
+  v1::TimeReference reference;
+  reference.set_host_tsc_ticks(kHostTscTicks);
+  reference.set_realtime_ns(realtime_ns);
+  reference.set_tai_offset_s(37);
+  reference.set_read_error_ns(120);
+  reference.set_clock_error_ns(20'000);
+  reference.set_clock_trusted(true);
+  reference.set_host_tsc_khz(kHostTscKhz);
+  reference.set_method(v1::TimeReference::METHOD_BRACKETED);
+  return reference;
+}
+
+v1::TscState Capture(const FakeVm& vm, uint32_t format_version) {
+  v1::TscStatePayload payload;
+  payload.set_vm_id(vm.vm_id);
+  *payload.mutable_reference() = Reference(kRealtimeNs);
+  payload.set_guest_tsc_khz(vm.guest_tsc_khz);
+  payload.set_vcpu_count(static_cast<uint32_t>(vm.vcpus.size()));
+  uint32_t next_id = 0;
+  for (const VcpuView& vcpu : vm.vcpus) {
+    payload.add_vcpu_id_gap(vcpu.id - next_id);
+    payload.add_guest_tsc_ticks(vcpu.guest_tsc_ticks);
+    payload.add_tsc_adjust_ticks(vcpu.tsc_adjust_ticks);
+    payload.add_tsc_deadline_ticks(vcpu.tsc_deadline_ticks);
+    next_id = vcpu.id + 1;
+  }
+  payload.mutable_kvmclock()->set_kvmclock_ns(77'000'000);
+  payload.set_boot_id(std::string(16, '\x5a'));
+  return SealState(payload, format_version);
+}
+
+// The state in the format that DecodeState knows.
+v1::TscState InFormat1(const v1::TscState& state) {
+  v1::TscStatePayload payload;
+  return payload.ParseFromString(state.payload()) ? SealState(payload) : state;
+}
+
+}  // namespace
+
+FakeVm MakeFakeVm(const std::string& vm_id, int count) {
+  FakeVm vm{.vm_id = vm_id, .vcpus = {}};
+  for (int i = 0; i < count; ++i) {
+    const auto index = static_cast<uint64_t>(i);
+    vm.vcpus.push_back({.id = static_cast<uint32_t>(i),
+                        .guest_tsc_ticks = 1'000'000'000'000 + 1000 * index,
+                        .tsc_adjust_ticks = -static_cast<int64_t>(i) * 7,
+                        .tsc_deadline_ticks = 0});
+  }
+  return vm;
+}
+
+// The programmed faults and the VMs, under one mutex; handlers are short.
+class FakeAgent::Service final : public v1::TscAgent::CallbackService {
+ public:
+  using Context = grpc::CallbackServerContext;
+  using Reactor = grpc::ServerUnaryReactor;
+
+  Reactor* GetHostInfo(Context* context, const v1::GetHostInfoRequest*,
+                       v1::GetHostInfoResponse* response) override {
+    return Serve(context, "GetHostInfo", [this, response] {
+      v1::HostInfo* host = response->mutable_host();
+      host->set_host_name("fake-host");
+      host->set_agent_version("1.2.3");
+      host->set_kernel_release("6.1.0-fake");
+      host->set_boot_id(std::string(16, '\x5a'));
+      host->set_tsc_khz(kHostTscKhz);
+      host->set_tsc_stable(true);
+      host->set_kvm_available(true);
+      host->mutable_clock()->set_trusted(true);
+      host->mutable_clock()->set_error_bound_ns(20'000);
+      host->mutable_clock()->set_source("kernel");
+      host->set_vm_count(static_cast<uint32_t>(vms.size()));
+      host->set_simulated(true);
+      return grpc::Status::OK;
+    });
+  }
+
+  Reactor* ListVms(Context* context, const v1::ListVmsRequest* request,
+                   v1::ListVmsResponse* response) override {
+    return Serve(context, "ListVms", [this, request, response] {
+      if (endless_pages) {
+        response->set_next_page_token("again");
+        return grpc::Status::OK;
+      }
+      for (auto it = vms.upper_bound(request->page_token()); it != vms.end(); ++it) {
+        if (static_cast<uint32_t>(response->vms_size()) == page_limit) {
+          response->set_next_page_token(response->vms(response->vms_size() - 1).vm_id());
+          break;
+        }
+        FillVm(it->second, response->add_vms());
+      }
+      return grpc::Status::OK;
+    });
+  }
+
+  Reactor* GetVm(Context* context, const v1::GetVmRequest* request,
+                 v1::GetVmResponse* response) override {
+    return Serve(context, "GetVm", [this, request, response] {
+      const auto it = vms.find(request->vm_id());
+      if (it == vms.end()) return NotFound(request->vm_id());
+      FillVm(it->second, response->mutable_vm());
+      return grpc::Status::OK;
+    });
+  }
+
+  Reactor* GetTscState(Context* context, const v1::GetTscStateRequest* request,
+                       v1::GetTscStateResponse* response) override {
+    return Serve(context, "GetTscState", [this, request, response] {
+      const auto it = vms.find(request->vm_id());
+      if (it == vms.end()) return NotFound(request->vm_id());
+      if (it->second.running) return Running(request->vm_id());
+      *response->mutable_state() = Capture(it->second, format_version);
+      if (damage_next_capture) response->mutable_state()->set_crc32(~response->state().crc32());
+      damage_next_capture = false;
+      v1::StateSummary* summary = response->mutable_summary();
+      summary->set_vcpu_count(static_cast<uint32_t>(it->second.vcpus.size()));
+      summary->set_guest_tsc_khz(it->second.guest_tsc_khz);
+      *summary->mutable_reference() = Reference(kRealtimeNs);
+      summary->set_state_bytes(static_cast<uint32_t>(response->state().ByteSizeLong()));
+      v1::Warning* warning = response->add_warnings();
+      warning->set_code(v1::Warning::CODE_MASTER_CLOCK_OFF);
+      warning->set_message("offsets are unequal");
+      return grpc::Status::OK;
+    });
+  }
+
+  Reactor* SetTscState(Context* context, const v1::SetTscStateRequest* request,
+                       v1::SetTscStateResponse* response) override {
+    return Serve(context, "SetTscState", [this, request, response] {
+      last_set = *request;
+      grpc::Status status = Apply(*request, response);
+      if (status.ok() && misreport.has_value()) {
+        v1::VcpuResult* vcpu = response->mutable_vcpus(misreport->first);
+        vcpu->set_guest_tsc_ticks(vcpu->guest_tsc_ticks() +
+                                  static_cast<uint64_t>(misreport->second));
+        misreport.reset();
+      }
+      if (lose_next_set_answer) {
+        lose_next_set_answer = false;
+        return grpc::Status(grpc::StatusCode::UNAVAILABLE, "Socket closed");
+      }
+      return status;
+    });
+  }
+
+  mutable std::mutex mutex;
+  std::map<std::string, FakeVm> vms;
+  std::map<std::string, std::vector<FakeError>> failures;
+  std::set<std::string> hangs;
+  std::map<std::string, int> calls;
+  std::optional<std::pair<int, int64_t>> misreport;
+  bool damage_next_capture = false;
+  uint32_t format_version = 1;
+  bool lose_next_set_answer = false;
+  bool endless_pages = false;
+  uint32_t page_limit = 1000;
+  int64_t elapsed_ns = 50'000'000;
+  v1::SetTscStateRequest last_set;
+
+ private:
+  // Ends a call only when its client has given it up.
+  class HangingReactor final : public Reactor {
+   public:
+    void OnCancel() override { Finish(grpc::Status::CANCELLED); }
+    void OnDone() override { delete this; }
+  };
+
+  Reactor* Serve(Context* context, const std::string& method,
+                 const std::function<grpc::Status()>& body) {
+    const std::lock_guard<std::mutex> lock(mutex);
+    ++calls[method];
+    Reactor* reactor = hangs.erase(method) != 0 ? nullptr : context->DefaultReactor();
+    std::vector<FakeError>& programmed = failures[method];
+    grpc::Status status;
+    if (programmed.empty()) {
+      status = body();
+    } else {
+      status = ToGrpc(programmed.front());
+      programmed.erase(programmed.begin());
+    }
+    if (reactor == nullptr) return new HangingReactor();
+    reactor->Finish(status);
+    return reactor;
+  }
+
+  static grpc::Status NotFound(const std::string& vm_id) {
+    return Refuse(absl::StatusCode::kNotFound, v1::VM_NOT_FOUND,
+                  "no VM " + vm_id + " is registered here", vm_id, "Look at ListVms.");
+  }
+
+  static grpc::Status Running(const std::string& vm_id) {
+    return Refuse(absl::StatusCode::kFailedPrecondition, v1::VM_RUNNING,
+                  "vCPU 0 of VM " + vm_id + " is executing", vm_id, "Pause the VM, then repeat.");
+  }
+
+  static void FillVm(const FakeVm& from, v1::Vm* to) {
+    to->set_vm_id(from.vm_id);
+    to->set_vcpu_count(static_cast<uint32_t>(from.vcpus.size()));
+    to->set_vmm_pid(4711);
+    to->set_port(v1::Vm::PORT_COOPERATIVE);
+    to->set_run_state(from.running ? v1::Vm::RUN_STATE_RUNNING : v1::Vm::RUN_STATE_PAUSED);
+    to->set_registered_at_ns(static_cast<int64_t>(kRealtimeNs));
+  }
+
+  grpc::Status Apply(const v1::SetTscStateRequest& request, v1::SetTscStateResponse* response) {
+    const auto it = vms.find(request.vm_id());
+    if (it == vms.end()) return NotFound(request.vm_id());
+    if (it->second.running) return Running(request.vm_id());
+    const absl::StatusOr<StateView> state =
+        DecodeState(format_version == 1 ? request.state() : InFormat1(request.state()));
+    if (!state.ok()) {
+      return Refuse(absl::StatusCode::kDataLoss, v1::STATE_CORRUPT,
+                    "the state does not match its checksum", request.vm_id(),
+                    "Get it again from the source.");
+    }
+    const bool same_ids = std::equal(
+        state->vcpus.begin(), state->vcpus.end(), it->second.vcpus.begin(), it->second.vcpus.end(),
+        [](const VcpuView& a, const VcpuView& b) { return a.id == b.id; });
+    if (!same_ids) {
+      return Refuse(absl::StatusCode::kFailedPrecondition, v1::VCPU_SET_MISMATCH,
+                    "the state has other vCPUs", request.vm_id(),
+                    "Create the destination VM with the same vCPUs.");
+    }
+    const bool elapsed = request.mode() == v1::APPLY_MODE_ELAPSED;
+    const int64_t passed_ns = elapsed ? elapsed_ns : 0;
+    const uint64_t ticks = static_cast<uint64_t>(passed_ns) * state->guest_tsc_khz / 1'000'000;
+    for (const VcpuView& vcpu : state->vcpus) {
+      v1::VcpuResult* result = response->add_vcpus();
+      result->set_vcpu_id(vcpu.id);
+      result->set_offset_before_ticks(0);
+      result->set_guest_tsc_ticks(vcpu.guest_tsc_ticks + ticks);
+      result->set_offset_after_ticks(result->guest_tsc_ticks() - kHostTscTicks);
+      result->set_tsc_adjust_ticks(vcpu.tsc_adjust_ticks);
+      result->set_tsc_deadline_ticks(vcpu.tsc_deadline_ticks);
+    }
+    response->set_elapsed_ns(passed_ns);
+    response->set_elapsed_ticks(ticks);
+    if (elapsed && !request.allow_untrusted_clock()) {
+      response->mutable_error_bound()->set_total_ns(40'300);
+      response->mutable_error_bound()->set_source_clock_ns(20'000);
+      response->mutable_error_bound()->set_destination_clock_ns(20'000);
+    }
+    *response->mutable_reference() = Reference(kRealtimeNs + static_cast<uint64_t>(passed_ns));
+    response->mutable_kvmclock()->set_moved(!request.keep_kvmclock());
+    response->mutable_kvmclock()->set_error_ns(-12);
+    response->set_validated_only(request.validate_only());
+    if (!request.validate_only()) {
+      it->second.vcpus = state->vcpus;
+      for (VcpuView& vcpu : it->second.vcpus) vcpu.guest_tsc_ticks += ticks;
+    }
+    return grpc::Status::OK;
+  }
+};
+
+struct FakeAgent::Server {
+  std::unique_ptr<grpc::Server> server;
+  int port = 0;
+};
+
+FakeAgent::FakeAgent()
+    : service_(std::make_unique<Service>()), server_(std::make_unique<Server>()) {
+  grpc::ServerBuilder builder;
+  builder.AddListeningPort("127.0.0.1:0", grpc::InsecureServerCredentials(), &server_->port);
+  builder.RegisterService(service_.get());
+  server_->server = builder.BuildAndStart();
+}
+
+FakeAgent::~FakeAgent() { Stop(); }
+
+void FakeAgent::Stop() {
+  if (server_->server == nullptr) return;
+  server_->server->Shutdown(std::chrono::system_clock::now());
+  server_->server->Wait();
+  server_->server.reset();
+}
+
+std::string FakeAgent::target() const { return "127.0.0.1:" + std::to_string(server_->port); }
+
+void FakeAgent::AddVm(FakeVm vm) {
+  const std::lock_guard<std::mutex> lock(service_->mutex);
+  const std::string vm_id = vm.vm_id;
+  service_->vms[vm_id] = std::move(vm);
+}
+
+FakeVm FakeAgent::GetFakeVm(const std::string& vm_id) const {
+  const std::lock_guard<std::mutex> lock(service_->mutex);
+  return service_->vms.at(vm_id);
+}
+
+void FakeAgent::FailNext(const std::string& method, FakeError error, int times) {
+  const std::lock_guard<std::mutex> lock(service_->mutex);
+  std::vector<FakeError>& failures = service_->failures[method];
+  failures.insert(failures.end(), static_cast<size_t>(times), error);
+}
+
+void FakeAgent::HangNext(const std::string& method) {
+  const std::lock_guard<std::mutex> lock(service_->mutex);
+  service_->hangs.insert(method);
+}
+
+void FakeAgent::LoseNextSetAnswer() {
+  const std::lock_guard<std::mutex> lock(service_->mutex);
+  service_->lose_next_set_answer = true;
+}
+
+void FakeAgent::DamageNextCapture() {
+  const std::lock_guard<std::mutex> lock(service_->mutex);
+  service_->damage_next_capture = true;
+}
+
+void FakeAgent::UseNewerFormat() {
+  const std::lock_guard<std::mutex> lock(service_->mutex);
+  service_->format_version = 2;
+}
+
+void FakeAgent::MisreportNextSet(int vcpu_index, int64_t ticks) {
+  const std::lock_guard<std::mutex> lock(service_->mutex);
+  service_->misreport = {vcpu_index, ticks};
+}
+
+void FakeAgent::SetElapsedNs(int64_t elapsed_ns) {
+  const std::lock_guard<std::mutex> lock(service_->mutex);
+  service_->elapsed_ns = elapsed_ns;
+}
+
+void FakeAgent::SetPageLimit(uint32_t limit) {
+  const std::lock_guard<std::mutex> lock(service_->mutex);
+  service_->page_limit = limit;
+}
+
+void FakeAgent::SetEndlessPages() {
+  const std::lock_guard<std::mutex> lock(service_->mutex);
+  service_->endless_pages = true;
+}
+
+int FakeAgent::CallCount(const std::string& method) const {
+  const std::lock_guard<std::mutex> lock(service_->mutex);
+  return service_->calls[method];
+}
+
+v1::SetTscStateRequest FakeAgent::LastSetRequest() const {
+  const std::lock_guard<std::mutex> lock(service_->mutex);
+  return service_->last_set;
+}
+
+}  // namespace tsc_handoff::client

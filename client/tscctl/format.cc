@@ -1,0 +1,98 @@
+#include "client/tscctl/format.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/escaping.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "absl/time/time.h"
+
+namespace tsc_handoff::tscctl {
+
+std::string Thousands(uint64_t value) {
+  const std::string digits = absl::StrCat(value);
+  std::string text;
+  for (size_t i = 0; i < digits.size(); ++i) {
+    if (i != 0 && (digits.size() - i) % 3 == 0) text.push_back(',');
+    text.push_back(digits[i]);
+  }
+  return text;
+}
+
+std::string SignedThousands(int64_t value) {
+  // Through unsigned, because the lowest int64 has no positive.
+  return value < 0 ? "-" + Thousands(0 - static_cast<uint64_t>(value))
+                   : Thousands(static_cast<uint64_t>(value));
+}
+
+std::string HumanNs(int64_t value_ns) {
+  const double ns = static_cast<double>(value_ns);
+  const double size = ns < 0 ? -ns : ns;
+  if (size < 1e3) return absl::StrCat(value_ns, " ns");
+  if (size < 1e6) return absl::StrFormat("%.1f us", ns / 1e3);
+  if (size < 1e9) return absl::StrFormat("%.3f ms", ns / 1e6);
+  if (size < 600e9) return absl::StrFormat("%.3f s", ns / 1e9);
+  return absl::FormatDuration(absl::Trunc(absl::Nanoseconds(value_ns), absl::Seconds(1)));
+}
+
+std::string HumanTime(uint64_t realtime_ns) {
+  const absl::Time time = absl::UnixEpoch() + absl::Seconds(realtime_ns / 1'000'000'000) +
+                          absl::Nanoseconds(realtime_ns % 1'000'000'000);
+  return absl::FormatTime("%Y-%m-%d %H:%M:%E3S UTC", time, absl::UTCTimeZone());
+}
+
+std::string Hex(absl::string_view bytes) { return absl::BytesToHexString(bytes); }
+
+std::string Printable(absl::string_view text) {
+  std::string printable;
+  for (const char c : text) {
+    const auto byte = static_cast<unsigned char>(c);
+    const bool control = byte < 0x20 || byte == 0x7f;
+    printable.push_back(control ? (c == '\n' || c == '\t' ? ' ' : '?') : c);
+  }
+  return printable;
+}
+
+std::string Palette::Wrap(absl::string_view code, absl::string_view text) const {
+  return enabled_ ? absl::StrCat("\x1b[", code, "m", text, "\x1b[0m") : std::string(text);
+}
+
+void Table::Print(const Palette& palette, std::ostream& out) const {
+  std::vector<size_t> widths;
+  for (size_t i = 0; i < columns_.size(); ++i) {
+    size_t width = columns_[i].title.size();
+    for (const std::vector<std::string>& row : rows_) width = std::max(width, row[i].size());
+    widths.push_back(width);
+  }
+  const auto line = [&](auto cell) {
+    std::string text;
+    for (size_t i = 0; i < columns_.size(); ++i) {
+      if (i != 0) text += "  ";
+      const std::string& content = cell(i);
+      const std::string padding(widths[i] - content.size(), ' ');
+      text += columns_[i].align == Align::kRight ? padding + content : content + padding;
+    }
+    text.erase(text.find_last_not_of(' ') + 1);
+    return text;
+  };
+  out << palette.Bold(line([&](size_t i) -> const std::string& { return columns_[i].title; }))
+      << "\n";
+  for (const std::vector<std::string>& row : rows_) {
+    out << line([&](size_t i) -> const std::string& { return row[i]; }) << "\n";
+  }
+}
+
+void Facts::Add(absl::string_view name, absl::string_view value) {
+  facts_.emplace_back(std::string(name), std::string(value));
+}
+
+void Facts::Print(std::ostream& out) const {
+  size_t width = 0;
+  for (const auto& [name, value] : facts_) width = std::max(width, name.size());
+  for (const auto& [name, value] : facts_) {
+    out << name << std::string(width - name.size() + 2, ' ') << value << "\n";
+  }
+}
+
+}  // namespace tsc_handoff::tscctl

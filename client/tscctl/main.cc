@@ -1,0 +1,23 @@
+// tscctl: the operator's command line. See tscctl.h.
+#include <unistd.h>
+
+#include <cstdlib>
+#include <iostream>
+#include <string>
+#include <vector>
+
+#include "client/lib/agent_client.h"
+#include "client/tscctl/tscctl.h"
+
+int main(int argc, char** argv) {
+  tsc_handoff::client::QuietGrpcLog();
+  tsc_handoff::tscctl::Environment environment;
+  for (const char* name : {"TSC_AGENT", "NO_COLOR"}) {
+    if (const char* value = std::getenv(name); value != nullptr)
+      environment.variables[name] = value;
+  }
+  environment.stdout_is_terminal = isatty(STDOUT_FILENO) == 1;
+  environment.stderr_is_terminal = isatty(STDERR_FILENO) == 1;
+  const std::vector<std::string> args(argv + (argc > 0 ? 1 : 0), argv + argc);
+  return tsc_handoff::tscctl::RunTscctl(args, std::cout, std::cerr, environment);
+}

@@ -1,0 +1,309 @@
+#include "client/tscctl/options.h"
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <functional>
+#include <optional>
+#include <sstream>
+#include <utility>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "client/lib/agent_client.h"
+#include "client/lib/version.h"
+#include "client/tscctl/help_text.h"
+
+namespace tsc_handoff::tscctl {
+namespace {
+
+namespace v1 = ::tschandoff::v1;
+
+constexpr size_t kMaxVmIdBytes = 128;
+constexpr absl::Duration kMinTimeout = absl::Milliseconds(1);
+constexpr absl::Duration kMaxTimeout = absl::Minutes(10);
+// Longer than any real one; keeps nanoseconds far below 2^63.
+constexpr absl::Duration kMaxError = absl::Hours(1);
+constexpr absl::Duration kMaxElapsed = absl::Hours(24 * 365 * 10);
+
+// The command line's words before they are checked.
+struct Raw {
+  std::string timeout = "5s";
+  std::string output = "table";
+  std::string mode;
+  std::string max_error;
+  std::string max_elapsed;
+  std::string to_vm;
+};
+
+// The messages of checks, empty when all is well.
+using Problem = std::string;
+
+Problem CheckVmId(const std::string& vm_id) {
+  if (vm_id.empty()) return "the VM's id is empty";
+  if (vm_id.size() > kMaxVmIdBytes) {
+    return absl::StrCat("the VM's id has ", vm_id.size(), " characters; the limit is ",
+                        kMaxVmIdBytes);
+  }
+  for (const char c : vm_id) {
+    if (!absl::ascii_isalnum(static_cast<unsigned char>(c)) &&
+        !absl::StrContains("._:-", absl::string_view(&c, 1))) {
+      return absl::StrCat("VM id \"", vm_id, "\" has a character other than A-Z a-z 0-9 . _ : -");
+    }
+  }
+  return "";
+}
+
+Problem ParseDurationOption(const std::string& name, const std::string& text, absl::Duration low,
+                            absl::Duration high, absl::Duration* duration) {
+  if (!absl::ParseDuration(text, duration)) {
+    return absl::StrCat(name, " ", text,
+                        " is not a duration; write for example 500us, 5s or 1m30s");
+  }
+  if (*duration < low || *duration > high) {
+    return absl::StrCat(name, " ", text, " is not from ", absl::FormatDuration(low), " to ",
+                        absl::FormatDuration(high));
+  }
+  return "";
+}
+
+// Without CLI11's own description, which would repeat in the help what type_name says.
+CLI::Validator OneOf(std::vector<std::string> words) {
+  return CLI::IsMember(std::move(words)).description("");
+}
+
+void AddApplyOptions(CLI::App* command, const std::string& default_mode, Options* options,
+                     Raw* raw) {
+  v1::SetTscStateRequest* apply = &options->apply;
+  CLI::Option* mode =
+      command->add_option("--mode", raw->mode,
+                          "Add the time since the capture to guest time, or do not" +
+                              (default_mode.empty() ? "" : " (default " + default_mode + ")"));
+  mode->check(OneOf({"elapsed", "exact"}))->type_name("elapsed|exact");
+  if (default_mode.empty()) mode->required();
+  const auto duration = [command](const char* name, std::string* value, const char* help) {
+    command->add_option(name, *value, help)->type_name("DURATION");
+  };
+  const auto flag = [command](const char* name, std::function<void(bool)> set, const char* help) {
+    command->add_flag_callback(
+        name, [set] { set(true); }, help);
+  };
+  duration("--max-error", &raw->max_error,
+           "Refuse when guest time's error bound would be above this (default: the agent's limit)");
+  duration("--max-elapsed", &raw->max_elapsed,
+           "Refuse when more time than this passed since the capture (default: the agent's; 5m)");
+  flag(
+      "--allow-untrusted-clock", [apply](bool on) { apply->set_allow_untrusted_clock(on); },
+      "Accept clocks that are not known to be right; there is no error bound then");
+  flag(
+      "--equalise", [apply](bool on) { apply->set_equalise(on); },
+      "Give all vCPUs the TSC of the one furthest ahead; destroys the phase on purpose");
+  flag(
+      "--keep-kvmclock", [apply](bool on) { apply->set_keep_kvmclock(on); },
+      "Leave the VM's kvmclock alone");
+  flag(
+      "--validate-only", [apply](bool on) { apply->set_validate_only(on); },
+      "Check and compute everything, write nothing");
+}
+
+CLI::App* AddCommand(CLI::App* app, const char* name, const char* description, const char* footer,
+                     Command command, Options* options) {
+  CLI::App* added = app->add_subcommand(name, description);
+  added->footer(absl::StrCat(footer, "\n", kCommonOptions, "\n", kExitCodes));
+  added->callback([options, command] { options->command = command; });
+  return added;
+}
+
+void AddVmArgument(CLI::App* command, const char* help, Options* options) {
+  command->add_option("VM", options->vm, help)->required()->type_name("");
+}
+
+void Declare(CLI::App* app, Options* options, Raw* raw) {
+  app->name("tscctl");
+  app->footer(std::string(kMainFooter) + "\n" + kExitCodes);
+  app->require_subcommand(1);
+  app->fallthrough();
+  app->add_option("--agent", options->agent, "The agent to ask (default " + options->agent + ")")
+      ->type_name("ADDRESS");
+  app->add_option("-o,--output", raw->output, "How to print (default table)")
+      ->type_name("table|json")
+      ->check(OneOf({"table", "json"}));
+  app->add_option("--timeout", raw->timeout, "For one call to an agent (default 5s)")
+      ->type_name("DURATION");
+
+  AddCommand(app, "host", "What the agent's host can do, and how good its clock is", kHostFooter,
+             Command::kHost, options);
+  AddCommand(app, "vms", "The VMs that the agent can reach", kVmsFooter, Command::kVms, options);
+
+  CLI::App* get = AddCommand(app, "get", "Read the TSC state of a paused VM", kGetFooter,
+                             Command::kGet, options);
+  AddVmArgument(get, "The VM to read", options);
+  CLI::Option* out = get->add_option("--out", options->file, "Write the state to this new file")
+                         ->type_name("FILE");
+  get->add_flag("--force", options->force, "Replace FILE if it exists")->needs(out);
+
+  CLI::App* set = AddCommand(app, "set", "Write a TSC state from a file into a paused VM",
+                             kSetFooter, Command::kSet, options);
+  AddVmArgument(set, "The VM to write; need not have the name that it had", options);
+  set->add_option("--in", options->file, "The state, as `get --out` wrote it")
+      ->type_name("FILE")
+      ->required();
+  AddApplyOptions(set, "", options, raw);
+
+  CLI::App* handoff = AddCommand(app, "handoff", "Move a paused VM's TSCs from one host to another",
+                                 kHandoffFooter, Command::kHandoff, options);
+  AddVmArgument(handoff, "The VM on the source", options);
+  handoff->add_option("--from", options->from, "The source's agent")
+      ->type_name("ADDRESS")
+      ->required();
+  handoff->add_option("--to", options->to, "The destination's agent")
+      ->type_name("ADDRESS")
+      ->required();
+  handoff->add_option("--to-vm", raw->to_vm, "The VM's id on the destination (default: the same)")
+      ->type_name("VM");
+  AddApplyOptions(handoff, "elapsed", options, raw);
+
+  CLI::App* decode = AddCommand(app, "decode", "Show a TSC state that was kept in a file",
+                                kDecodeFooter, Command::kDecode, options);
+  decode->add_option("FILE", options->file, "As `get --out` wrote it")->required()->type_name("");
+  AddCommand(app, "version", "The version of tscctl", "", Command::kVersion, options);
+}
+
+Problem FinishApply(const Raw& raw, Options* options) {
+  v1::SetTscStateRequest* apply = &options->apply;
+  const bool exact = raw.mode == "exact";
+  apply->set_mode(exact ? v1::APPLY_MODE_EXACT : v1::APPLY_MODE_ELAPSED);
+  if (exact) {
+    const char* unused = !raw.max_error.empty()           ? "--max-error"
+                         : !raw.max_elapsed.empty()       ? "--max-elapsed"
+                         : apply->allow_untrusted_clock() ? "--allow-untrusted-clock"
+                                                          : nullptr;
+    if (unused != nullptr)
+      return absl::StrCat(unused, " has no meaning with --mode exact, which uses no clock");
+  }
+  absl::Duration duration;
+  if (!raw.max_error.empty()) {
+    Problem problem = ParseDurationOption("--max-error", raw.max_error, absl::Nanoseconds(1),
+                                          kMaxError, &duration);
+    if (!problem.empty()) return problem;
+    apply->set_max_error_ns(static_cast<uint64_t>(absl::ToInt64Nanoseconds(duration)));
+  }
+  if (!raw.max_elapsed.empty()) {
+    Problem problem = ParseDurationOption("--max-elapsed", raw.max_elapsed, absl::Nanoseconds(1),
+                                          kMaxElapsed, &duration);
+    if (!problem.empty()) return problem;
+    apply->set_max_elapsed_ns(static_cast<uint64_t>(absl::ToInt64Nanoseconds(duration)));
+  }
+  apply->set_vm_id(raw.to_vm.empty() ? options->vm : raw.to_vm);
+  return CheckVmId(apply->vm_id());
+}
+
+Problem CheckFile(const std::string& file) {
+  if (file.empty()) return "the file's name is empty";
+  return file == "-" ? "\"-\" is not supported; name a file" : "";
+}
+
+Problem CheckAddress(const std::string& address) {
+  return std::string(client::AgentClient::Connect(address).status().message());
+}
+
+// What CLI11 does not check.
+Problem Finish(const Raw& raw, Options* options) {
+  options->json = raw.output == "json";
+  Problem problem =
+      ParseDurationOption("--timeout", raw.timeout, kMinTimeout, kMaxTimeout, &options->timeout);
+  if (!problem.empty()) return problem;
+  switch (options->command) {
+    case Command::kVersion:
+      return "";
+    case Command::kHost:
+    case Command::kVms:
+      return CheckAddress(options->agent);
+    case Command::kDecode:
+      return CheckFile(options->file);
+    case Command::kGet:
+      problem = CheckVmId(options->vm);
+      if (problem.empty() && options->file == "-") problem = CheckFile(options->file);
+      return problem.empty() ? CheckAddress(options->agent) : problem;
+    case Command::kSet:
+      problem = CheckVmId(options->vm);
+      if (problem.empty()) problem = CheckFile(options->file);
+      if (problem.empty()) problem = CheckAddress(options->agent);
+      return problem.empty() ? FinishApply(raw, options) : problem;
+    case Command::kHandoff:
+      problem = CheckVmId(options->vm);
+      if (problem.empty()) problem = FinishApply(raw, options);
+      if (problem.empty()) problem = CheckAddress(options->from);
+      if (problem.empty()) problem = CheckAddress(options->to);
+      if (problem.empty() && options->from == options->to &&
+          options->vm == options->apply.vm_id()) {
+        problem = "source and destination are the same VM of the same agent";
+      }
+      return problem;
+  }
+  return "";
+}
+
+// "tscctl get --help" where a command was recognised.
+std::string HelpCommand(const CLI::App& app) {
+  const std::vector<CLI::App*> commands = app.get_subcommands();
+  return commands.empty() ? "tscctl --help"
+                          : absl::StrCat("tscctl ", commands[0]->get_name(), " --help");
+}
+
+// CLI11's text for a word that is no command tells neither the word nor the commands.
+std::string Explain(const CLI::App& app, const CLI::ParseError& error) {
+  const std::vector<std::string> extras = app.remaining();
+  if (app.get_subcommands().empty() && !extras.empty() && !absl::StartsWith(extras[0], "-")) {
+    return absl::StrCat(
+        "\"", extras[0],
+        "\" is no command; the commands are host, vms, get, set, handoff, decode and "
+        "version");
+  }
+  if (app.get_subcommands().empty() && extras.empty() &&
+      dynamic_cast<const CLI::RequiredError*>(&error) != nullptr) {
+    return "a command is missing: host, vms, get, set, handoff, decode or version";
+  }
+  std::string text = error.what();
+  std::replace(text.begin(), text.end(), '\n', ' ');
+  return text;
+}
+
+}  // namespace
+
+std::variant<Options, HelpRequest, UsageError> ParseOptions(
+    const std::vector<std::string>& args, const std::map<std::string, std::string>& env) {
+  Options options;
+  Raw raw;
+  const auto agent = env.find("TSC_AGENT");
+  options.agent = agent != env.end() && !agent->second.empty() ? agent->second
+                                                               : std::string(client::kDefaultAgent);
+  CLI::App app(std::string(kMainDescription) + "\n");
+  Declare(&app, &options, &raw);
+  app.set_version_flag("--version", std::string("tscctl ") + client::kVersion);
+  // CLI11 wants the arguments from the last to the first.
+  std::vector<std::string> reversed(args.rbegin(), args.rend());
+  try {
+    app.parse(std::move(reversed));
+  } catch (const CLI::Success& done) {
+    std::ostringstream text;
+    app.exit(done, text, text);
+    return HelpRequest{text.str()};
+  } catch (const CLI::ParseError& error) {
+    return UsageError{Explain(app, error), HelpCommand(app)};
+  }
+  Problem problem = Finish(raw, &options);
+  if (!problem.empty()) return UsageError{std::move(problem), HelpCommand(app)};
+  return options;
+}
+
+bool LooksLikeJson(const std::vector<std::string>& args) {
+  for (size_t i = 0; i < args.size(); ++i) {
+    if (args[i] == "-ojson" || args[i] == "--output=json") return true;
+    if ((args[i] == "-o" || args[i] == "--output") && i + 1 < args.size() && args[i + 1] == "json")
+      return true;
+  }
+  return false;
+}
+
+}  // namespace tsc_handoff::tscctl

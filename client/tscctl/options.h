@@ -1,0 +1,58 @@
+// What the command line asks for.
+//
+// Threading: pure functions.
+#ifndef TSC_HANDOFF_CLIENT_TSCCTL_OPTIONS_H_
+#define TSC_HANDOFF_CLIENT_TSCCTL_OPTIONS_H_
+
+#include <map>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "absl/time/time.h"
+#include "tschandoff/v1/tsc_agent.pb.h"
+
+namespace tsc_handoff::tscctl {
+
+enum class Command { kHost, kVms, kGet, kSet, kHandoff, kDecode, kVersion };
+
+struct Options {
+  Command command = Command::kVersion;
+  std::string agent;
+  absl::Duration timeout = absl::Seconds(5);
+  bool json = false;
+
+  // get, set, handoff.
+  std::string vm;
+  // get --out, set --in, decode.
+  std::string file;
+  bool force = false;
+  // handoff.
+  std::string from;
+  std::string to;
+  // set, handoff: mode, policies and the VM to write.
+  tschandoff::v1::SetTscStateRequest apply;
+};
+
+// --help and the like: text for stdout, and nothing more to do.
+struct HelpRequest {
+  std::string text;
+};
+
+struct UsageError {
+  // What is wrong, in one line.
+  std::string message;
+  // The help to look at: "tscctl get --help".
+  std::string help_command;
+};
+
+// `args` without the program's name; `env` for TSC_AGENT.
+std::variant<Options, HelpRequest, UsageError> ParseOptions(
+    const std::vector<std::string>& args, const std::map<std::string, std::string>& env);
+
+// Whether `args` ask for JSON, as far as can be told where they cannot be parsed.
+bool LooksLikeJson(const std::vector<std::string>& args);
+
+}  // namespace tsc_handoff::tscctl
+
+#endif  // TSC_HANDOFF_CLIENT_TSCCTL_OPTIONS_H_

@@ -1,0 +1,233 @@
+#include "client/tscctl/report.h"
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "client/tscctl/format.h"
+
+namespace tsc_handoff::tscctl {
+namespace {
+
+namespace v1 = ::tschandoff::v1;
+
+using Align = Table::Align;
+
+// "no: REASON" in colour, or "yes".
+std::string Fit(bool fit, absl::string_view reason, const Palette& palette) {
+  if (fit) return palette.Green("yes");
+  return palette.Red("no") + (reason.empty() ? "" : absl::StrCat(": ", Printable(reason)));
+}
+
+std::string Khz(uint32_t khz) { return absl::StrCat(Thousands(khz), " kHz"); }
+
+std::string TicksText(uint64_t ticks) {
+  return absl::StrCat(Thousands(ticks), ticks == 1 ? " tick" : " ticks");
+}
+
+std::string SignedNs(int64_t value_ns) { return (value_ns > 0 ? "+" : "") + HumanNs(value_ns); }
+
+// Half-widths and bounds; a value that no signed duration can hold says more as it is.
+std::string PlusMinus(uint64_t bound_ns) {
+  if (bound_ns > static_cast<uint64_t>(INT64_MAX))
+    return absl::StrCat("+-", Thousands(bound_ns), " ns");
+  return "+-" + HumanNs(static_cast<int64_t>(bound_ns));
+}
+
+std::string Clock(bool trusted, uint64_t error_ns) {
+  return trusted ? absl::StrCat("trusted, ", PlusMinus(error_ns)) : "not trusted";
+}
+
+std::string PortName(v1::Vm::Port port) {
+  switch (port) {
+    case v1::Vm::PORT_IN_PROCESS:
+      return "in-process";
+    case v1::Vm::PORT_COOPERATIVE:
+      return "cooperative";
+    default:
+      return "?";
+  }
+}
+
+std::string StateName(v1::Vm::RunState state) {
+  switch (state) {
+    case v1::Vm::RUN_STATE_PAUSED:
+      return "paused";
+    case v1::Vm::RUN_STATE_RUNNING:
+      return "running";
+    default:
+      return "?";
+  }
+}
+
+std::string Deadline(uint64_t ticks) { return ticks == 0 ? "-" : Thousands(ticks); }
+
+void AddErrorBound(const v1::SetTscStateResponse& apply, const Palette& palette, Facts* facts) {
+  if (!apply.has_error_bound()) {
+    facts->Add("error bound", palette.Yellow("none: no trusted clock was used"));
+    return;
+  }
+  const v1::ErrorBound& bound = apply.error_bound();
+  facts->Add("error bound",
+             palette.Bold(PlusMinus(bound.total_ns())) +
+                 absl::StrFormat(" = clocks %s + %s, readings %s + %s, rate %s, rounding %s",
+                                 HumanNs(static_cast<int64_t>(bound.source_clock_ns())),
+                                 HumanNs(static_cast<int64_t>(bound.destination_clock_ns())),
+                                 HumanNs(static_cast<int64_t>(bound.source_read_ns())),
+                                 HumanNs(static_cast<int64_t>(bound.destination_read_ns())),
+                                 HumanNs(static_cast<int64_t>(bound.rate_ns())),
+                                 HumanNs(static_cast<int64_t>(bound.rounding_ns()))));
+}
+
+std::string KvmClockText(const v1::KvmClockResult& kvmclock) {
+  if (!kvmclock.moved()) return "left alone";
+  return absl::StrCat("moved along, error ", SignedNs(kvmclock.error_ns()), " ",
+                      PlusMinus(kvmclock.read_error_ns()), ", master clock ",
+                      kvmclock.master_clock() ? "on" : "off");
+}
+
+std::string HumanDuration(absl::Duration duration) {
+  return HumanNs(absl::ToInt64Nanoseconds(duration));
+}
+
+std::string TimeTaken(const client::HandoffReport& report) {
+  return absl::StrCat(HumanDuration(report.handoff), " = capture ", HumanDuration(report.get_rpc),
+                      " + apply ", HumanDuration(report.set_rpc), "; ", HumanDuration(report.total),
+                      " with connecting and checking");
+}
+
+}  // namespace
+
+void PrintHost(const v1::HostInfo& host, Io& io) {
+  const Palette& palette = io.out_palette;
+  Facts facts;
+  facts.Add("host", palette.Bold(Printable(host.host_name())));
+  facts.Add("agent version", Printable(host.agent_version()));
+  facts.Add("kernel", Printable(host.kernel_release()));
+  facts.Add("boot id", Hex(host.boot_id()));
+  facts.Add("KVM available", Fit(host.kvm_available(), host.kvm_unavailable_reason(), palette));
+  facts.Add("TSC stable", Fit(host.tsc_stable(), host.tsc_unstable_reason(), palette));
+  facts.Add("TSC frequency", host.tsc_khz() == 0 ? "not known" : Khz(host.tsc_khz()));
+  facts.Add("TSC scaling", host.tsc_scaling() ? absl::StrCat("yes, ", host.tsc_scaling_frac_bits(),
+                                                             " fraction bits")
+                                              : "no: guests must have this host's frequency");
+  const v1::ClockInfo& clock = host.clock();
+  facts.Add("clock trusted", Fit(clock.trusted(), clock.untrusted_reason(), palette));
+  if (clock.trusted()) {
+    facts.Add("clock error", absl::StrCat(PlusMinus(clock.error_bound_ns()), " (from ",
+                                          Printable(clock.source()), ")"));
+  }
+  facts.Add("TAI - UTC", clock.tai_offset_s() == 0
+                             ? "not known: a leap second during a handoff would move guest time"
+                             : absl::StrCat(clock.tai_offset_s(), " s"));
+  facts.Add("VMs", Thousands(host.vm_count()));
+  if (host.simulated()) facts.Add("simulated", palette.Yellow("yes: nothing here is real"));
+  facts.Print(io.out);
+}
+
+void PrintVms(const std::vector<v1::Vm>& vms, absl::string_view agent, Io& io) {
+  if (vms.empty()) {
+    io.out << "No VMs are registered at " << Printable(agent) << ".\n";
+    return;
+  }
+  Table table({{"VM"},
+               {"VCPUS", Align::kRight},
+               {"STATE"},
+               {"PORT"},
+               {"PID", Align::kRight},
+               {"UID", Align::kRight},
+               {"REGISTERED"}});
+  for (const v1::Vm& vm : vms) {
+    const int64_t registered_ns = vm.registered_at_ns();
+    table.Add({Printable(vm.vm_id()), Thousands(vm.vcpu_count()), StateName(vm.run_state()),
+               PortName(vm.port()), vm.vmm_pid() == 0 ? "-" : absl::StrCat(vm.vmm_pid()),
+               absl::StrCat(vm.vmm_uid()),
+               registered_ns <= 0 ? "?" : HumanTime(static_cast<uint64_t>(registered_ns))});
+  }
+  table.Print(io.out_palette, io.out);
+}
+
+void PrintState(const client::StateView& state, size_t state_bytes, Io& io) {
+  Table table({{"VCPU", Align::kRight},
+               {"GUEST TSC (ticks)", Align::kRight},
+               {absl::StrCat("AHEAD OF VCPU ", state.vcpus[0].id, " (ticks)"), Align::kRight},
+               {"TSC_ADJUST (ticks)", Align::kRight},
+               {"TSC DEADLINE (ticks)", Align::kRight}});
+  for (const client::VcpuView& vcpu : state.vcpus) {
+    table.Add({absl::StrCat(vcpu.id), Thousands(vcpu.guest_tsc_ticks),
+               SignedThousands(
+                   client::TickDifference(vcpu.guest_tsc_ticks, state.vcpus[0].guest_tsc_ticks)),
+               SignedThousands(vcpu.tsc_adjust_ticks), Deadline(vcpu.tsc_deadline_ticks)});
+  }
+  table.Print(io.out_palette, io.out);
+
+  Facts facts;
+  facts.Add("VM", io.out_palette.Bold(Printable(state.vm_id)) +
+                      absl::StrCat(", ", state.vcpus.size(), " vCPUs"));
+  facts.Add("guest TSC frequency", Khz(state.guest_tsc_khz));
+  facts.Add("phase spread", TicksText(client::PhaseSpreadTicks(state)));
+  if (state.reference.has_value()) {
+    const v1::TimeReference& reference = *state.reference;
+    facts.Add("captured", absl::StrCat(HumanTime(reference.realtime_ns()), " ",
+                                       PlusMinus(reference.read_error_ns())));
+    facts.Add("source clock", Clock(reference.clock_trusted(), reference.clock_error_ns()));
+  } else {
+    facts.Add("captured",
+              io.out_palette.Yellow("at an unknown time: can only be applied with --mode exact"));
+  }
+  facts.Add("kvmclock", state.kvmclock.has_value()
+                            ? absl::StrCat(Thousands(state.kvmclock->kvmclock_ns()), " ns ",
+                                           PlusMinus(state.kvmclock->read_error_ns()))
+                            : "not in the state");
+  facts.Add("size",
+            absl::StrCat(Thousands(state_bytes), " bytes, format version ", state.format_version));
+  io.out << "\n";
+  facts.Print(io.out);
+}
+
+void PrintApply(const client::HandoffReport& report, Io& io) {
+  const v1::SetTscStateResponse& apply = report.apply;
+  Table table({{"VCPU", Align::kRight},
+               {"GUEST TSC BEFORE", Align::kRight},
+               {"GUEST TSC AFTER", Align::kRight},
+               {"OFFSET AFTER", Align::kRight},
+               {"PHASE ERROR", Align::kRight}});
+  for (int i = 0; i < apply.vcpus_size(); ++i) {
+    const v1::VcpuResult& vcpu = apply.vcpus(i);
+    const auto index = static_cast<size_t>(i);
+    table.Add({absl::StrCat(vcpu.vcpu_id()),
+               Thousands(report.captured_state.vcpus[index].guest_tsc_ticks),
+               Thousands(vcpu.guest_tsc_ticks()),
+               SignedThousands(static_cast<int64_t>(vcpu.offset_after_ticks())),
+               SignedThousands(report.phase_change_ticks[index])});
+  }
+  io.out << "All in ticks of " << Khz(report.captured_state.guest_tsc_khz) << ".\n";
+  table.Print(io.out_palette, io.out);
+
+  const Palette& palette = io.out_palette;
+  Facts facts;
+  const std::string phase = TicksText(report.phase_error_ticks);
+  facts.Add("phase error", report.phase_error_ticks == 0 ? palette.Green(phase + ", exact")
+                                                         : palette.Yellow(phase));
+  if (report.apply.elapsed_ticks() == 0 && apply.elapsed_ns() == 0) {
+    facts.Add("elapsed", "0: guest time goes on from the captured values");
+  } else {
+    facts.Add("elapsed",
+              absl::StrCat(HumanNs(apply.elapsed_ns()), " (", SignedThousands(apply.elapsed_ns()),
+                           " ns, ", TicksText(apply.elapsed_ticks()), ")"));
+    AddErrorBound(apply, palette, &facts);
+  }
+  facts.Add("kvmclock", KvmClockText(apply.kvmclock()));
+  // Not measured where the state came from a file.
+  if (report.handoff > absl::ZeroDuration()) facts.Add("time taken", TimeTaken(report));
+  io.out << "\n";
+  facts.Print(io.out);
+}
+
+void PrintWarnings(absl::string_view side,
+                   const google::protobuf::RepeatedPtrField<v1::Warning>& warnings, Io& io) {
+  for (const v1::Warning& warning : warnings) {
+    io.out << io.out_palette.Yellow("warning") << " (" << side
+           << "): " << Printable(warning.message()) << "\n";
+  }
+}
+
+}  // namespace tsc_handoff::tscctl

@@ -1,0 +1,64 @@
+// How a command ends, and how that is told.
+//
+// Threading: values; one Io belongs to one run of tscctl.
+#ifndef TSC_HANDOFF_CLIENT_TSCCTL_RESULT_H_
+#define TSC_HANDOFF_CLIENT_TSCCTL_RESULT_H_
+
+#include <optional>
+#include <ostream>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/strings/string_view.h"
+#include "client/tscctl/format.h"
+
+namespace tsc_handoff::tscctl {
+
+// Documented in `tscctl --help`; scripts depend on them.
+enum class ExitCode {
+  kOk = 0,
+  kRefused = 1,
+  kUsage = 2,
+  kUnreachable = 3,
+  kNoAnswer = 4,
+  kLocalFile = 5,
+};
+
+struct Failure {
+  // Its code, reason, metadata and next step are shown.
+  absl::Status status;
+  ExitCode exit_code = ExitCode::kRefused;
+  // What state things are in now; empty where nothing can have changed.
+  std::string situation = {};
+  // Replaces the status's next step where this program knows better.
+  std::string next_step = {};
+};
+
+// Nothing means success.
+using Result = std::optional<Failure>;
+
+// Where a command prints.
+struct Io {
+  std::ostream& out;
+  std::ostream& err;
+  Palette out_palette;
+  Palette err_palette;
+  bool json = false;
+  // A person watches stderr.
+  bool show_progress = false;
+};
+
+// The failure of a call to an agent; chooses the exit code.
+Failure CallFailure(const absl::Status& status, absl::string_view doing);
+
+// The failure of a local file.
+Failure FileFailure(const absl::Status& status, absl::string_view next_step);
+
+Failure UsageFailure(absl::string_view message, absl::string_view help_command);
+
+// Tells it on stderr: "tscctl: ...", "reason: ...", "next: ..." or a JSON object.
+void PrintFailure(const Failure& failure, Io& io);
+
+}  // namespace tsc_handoff::tscctl
+
+#endif  // TSC_HANDOFF_CLIENT_TSCCTL_RESULT_H_
