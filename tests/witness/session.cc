@@ -1,0 +1,51 @@
+#include "tests/witness/session.h"
+
+#include <cstdio>
+#include <vector>
+
+#include "absl/status/status.h"
+
+namespace tsc_handoff::witness {
+namespace {
+
+void Log(void*, tsc_vmm_level level, const char* line) {
+  if (level >= TSC_VMM_INFO) std::fprintf(stderr, "witness: agent session: %s\n", line);
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<AgentSession>> AgentSession::Open(const std::string& agent_socket,
+                                                                 const std::string& vm_id,
+                                                                 const Machine& machine) {
+  std::vector<tsc_kvm_vcpu> vcpus;
+  for (const Vcpu& vcpu : machine.vcpus()) vcpus.push_back({vcpu.id, vcpu.fd});
+  tsc_vmm_config config = TSC_VMM_CONFIG_INIT;
+  config.agent_socket = agent_socket.c_str();
+  config.vm_id = vm_id.c_str();
+  config.vm_fd = machine.vm_fd();
+  config.vcpus = vcpus.data();
+  config.vcpu_count = static_cast<uint32_t>(vcpus.size());
+  config.log = Log;
+  tsc_vmm* session = nullptr;
+  char why[TSC_VMM_ERROR_SIZE] = "";
+  if (tsc_vmm_open(&config, &session, why) != 0) return absl::InvalidArgumentError(why);
+  return std::unique_ptr<AgentSession>(new AgentSession(session));
+}
+
+AgentSession::~AgentSession() { tsc_vmm_close(session_); }
+
+absl::Status AgentSession::WaitRegistered(int timeout_ms) {
+  char why[TSC_VMM_ERROR_SIZE] = "";
+  if (tsc_vmm_wait_registered(session_, timeout_ms, why) != 0) return absl::UnavailableError(why);
+  return absl::OkStatus();
+}
+
+void AgentSession::Pause() { tsc_vmm_pause(session_); }
+
+absl::Status AgentSession::Resume() {
+  char why[TSC_VMM_ERROR_SIZE] = "";
+  if (tsc_vmm_resume(session_, why) != 0) return absl::UnavailableError(why);
+  return absl::OkStatus();
+}
+
+}  // namespace tsc_handoff::witness
