@@ -1,0 +1,203 @@
+"""The lab: two nodes with real KVM, an agent in each, the witness VM on node 1 and an empty one waiting on node 2.
+
+The demo, the cluster tests and the benchmarks use it. `with Lab(...) as lab:` leaves nothing behind. Not thread-safe.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import subprocess
+import threading
+import time
+import types
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ..cluster import Cluster, Node, NodeError, NodeProcess
+from ..witness import WitnessControl, start_witness
+
+AGENT_PORT = 50051
+VMM_SOCKET = "/run/tsc-handoff-vmm.sock"
+PROGRAMS = ("server/agent/tsc-agent", "client/tscctl/tscctl", "tests/witness/witness")
+
+
+class LabError(RuntimeError):
+    """Something in the lab does not work; the text says what and shows the end of the log."""
+
+
+def binary(name: str) -> pathlib.Path:
+    """A program that Bazel built, for example "server/agent/tsc-agent"."""
+    root = os.environ.get("TSC_BAZEL_BIN")
+    if not root:
+        raise LabError("TSC_BAZEL_BIN is not set: start this with ./run, which builds the programs first")
+    path = pathlib.Path(root) / name
+    if not path.is_file():
+        raise LabError(f"{path} is not built: run ./run build")
+    return path.resolve()
+
+
+def signed(ticks: int) -> int:
+    """A value modulo 2^64 as the nearest signed one."""
+    ticks %= 1 << 64
+    return ticks - (1 << 64) if ticks >> 63 else ticks
+
+
+@dataclass(frozen=True)
+class TscctlResult:
+    status: int
+    stdout: str
+    stderr: str
+
+    @property
+    def json(self) -> dict[str, Any]:
+        if self.status != 0:
+            raise LabError(f"tscctl failed with {self.status}: {self.stderr.strip()}")
+        return dict(json.loads(self.stdout))
+
+    @property
+    def error(self) -> dict[str, Any]:
+        """What -o json wrote to stderr."""
+        return dict(json.loads(self.stderr))
+
+
+def tscctl(*arguments: str, timeout: float = 90.0) -> TscctlResult:
+    """Runs tscctl on this machine. Nodes are slow when the machine has more to do: calls get 30 s."""
+    done = subprocess.run([binary("client/tscctl/tscctl"), "--timeout", "30s", *arguments], capture_output=True, text=True,
+                          timeout=timeout)
+    return TscctlResult(done.returncode, done.stdout, done.stderr)
+
+
+class Agent:
+    """tsc-agent in a node, reached from this machine at `address`."""
+
+    def __init__(self, node: Node, arguments: Sequence[str]) -> None:
+        self.node = node
+        self.arguments = list(arguments)
+        self.address = f"127.0.0.1:{node.forward(AGENT_PORT)}"
+        self.process = self._start()
+
+    def _start(self) -> NodeProcess:
+        # Other nodes cannot reach 10.0.2.15: it is the address behind this machine's own port forward.
+        return self.node.start(
+            [binary("server/agent/tsc-agent"), "--listen", f"10.0.2.15:{AGENT_PORT}", "--insecure-network",
+             "--vmm-socket", VMM_SOCKET, *self.arguments], name="tsc-agent")
+
+    def restart(self) -> None:
+        self.process = self._start()
+
+    def wait_serving(self, timeout: float = 30.0) -> dict[str, Any]:
+        """Returns the host's facts once the agent answers."""
+        deadline = time.monotonic() + timeout
+        pause = threading.Event()
+        while True:
+            result = tscctl("--agent", self.address, "-o", "json", "host")
+            if result.status == 0:
+                return result.json
+            if self.process.poll() is not None or time.monotonic() > deadline:
+                raise LabError(f"{self.node.name}: the agent does not serve: {result.stderr}\n"
+                               f"its log ends:\n{self.process.log_tail()}")
+            pause.wait(0.1)
+
+
+class Lab:
+    """Boots the nodes and starts the agents; node 1's clock is the cluster's time."""
+
+    def __init__(self, *, nodes: int = 2, clocks: bool = True, agent_arguments: Sequence[str] = (),
+                 smp: int = 2, memory_mb: int = 2048) -> None:
+        for program in PROGRAMS:  # known before anything boots
+            binary(program)
+        self._cluster = Cluster(nodes, smp=smp, memory_mb=memory_mb)
+        self._clocks = clocks and nodes == 2
+        self._agent_arguments = list(agent_arguments)
+        self.agents: list[Agent] = []
+
+    def __enter__(self) -> Lab:
+        self._cluster.open()
+        try:
+            if self._clocks:
+                self._cluster.start_chronyd()
+            for number, node in enumerate(self.cluster.nodes):
+                # Node 1 is the reference that node 2's chronyd follows: its clock is right by definition.
+                clock = ["--clock", "fixed:1us"] if number == 0 else ["--clock", "kernel"]
+                self.agents.append(Agent(node, [*clock, *self._agent_arguments]))
+            for agent in self.agents:
+                agent.wait_serving()
+        except BaseException:
+            self._cluster.close()
+            raise
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
+                 trace: types.TracebackType | None) -> None:
+        self._cluster.close()
+
+    @property
+    def cluster(self) -> Cluster:
+        return self._cluster
+
+    def witness(self, number: int, vm_id: str, vcpus: int, arguments: Sequence[str] = ()) -> WitnessControl:
+        """Starts a witness VM on node `number` (from 0), registered with its agent."""
+        return start_witness(self.cluster.nodes[number], vm_id, vcpus=vcpus, agent_socket=VMM_SOCKET,
+                             arguments=["--nice", "5", *arguments], binary=binary("tests/witness/witness"),
+                             timeout=60.0).control
+
+    def wait_clock_trusted(self, bound_ns: int, timeout: float = 60.0) -> int:
+        """Returns the bound that node 2's agent states once it is trusted and at most `bound_ns`."""
+        deadline = time.monotonic() + timeout
+        pause = threading.Event()
+        while True:
+            clock = tscctl("--agent", self.agents[1].address, "-o", "json", "host").json["host"]["clock"]
+            if clock["trusted"] and int(clock["error_bound_ns"]) <= bound_ns:
+                return int(clock["error_bound_ns"])
+            if time.monotonic() > deadline:
+                raise NodeError(f"node2's clock is not within {bound_ns} ns after {timeout:.0f} s: {clock}")
+            pause.wait(0.3)
+
+
+@dataclass(frozen=True)
+class Truth:
+    """What really happened, by KVM's own offsets on both nodes and the measured distance of their TSCs."""
+
+    tsc_error_ticks: list[int]      # per vCPU: guest TSC minus what it would have been, had the VM stayed
+    phase_error_ticks_max: int      # largest change of the difference between two vCPUs
+    tsc_error_ns: int               # the largest of tsc_error_ticks by magnitude
+    kvmclock_error_ns: int
+    kvmclock_uncertainty_ns: int    # half-widths of the two kvmclock readings and of the distance
+    distance_error_ns: int          # how well the distance of the nodes' TSCs is known
+
+
+def kvmclock_reading(offsets: dict[str, Any]) -> tuple[int, int, int]:
+    """(host TSC, kvmclock in ns, half-width in ticks)"""
+    clock = offsets["kvmclock"]
+    if clock["host_tsc_ticks"]:
+        return clock["host_tsc_ticks"], clock["ns"], 0
+    half = (clock["tsc_after_ticks"] - clock["tsc_before_ticks"] + 1) // 2
+    return clock["tsc_before_ticks"] + half, clock["ns"], half
+
+
+def find_truth(source: dict[str, Any], destination: dict[str, Any], distance_ticks: int, distance_error_ticks: int,
+               host_khz: int) -> Truth:
+    """From the witnesses' "offsets" on both nodes. Node 2's TSC is node 1's plus `distance_ticks`, so a VM that had stayed
+    would have the offset `source - distance` there."""
+    errors = []
+    for before, after in zip(source["vcpus"], destination["vcpus"], strict=True):
+        assert before["id"] == after["id"]
+        errors.append(signed(after["tsc_offset_ticks"] - before["tsc_offset_ticks"] + distance_ticks))
+    at_source, kvmclock_source, half_source = kvmclock_reading(source)
+    at_destination, kvmclock_destination, half_destination = kvmclock_reading(destination)
+    passed_ticks = signed(at_destination - distance_ticks - at_source)
+    kvmclock_error = kvmclock_destination - kvmclock_source - passed_ticks * 1_000_000 // host_khz
+
+    def ns(ticks: int) -> int:
+        return round(ticks * 1_000_000 / host_khz)
+
+    return Truth(
+        tsc_error_ticks=errors,
+        phase_error_ticks_max=max(errors) - min(errors),
+        tsc_error_ns=ns(max(errors, key=abs)),
+        kvmclock_error_ns=kvmclock_error,
+        kvmclock_uncertainty_ns=ns(half_source + half_destination + distance_error_ticks) + 1,
+        distance_error_ns=ns(distance_error_ticks) + 1)
