@@ -43,7 +43,7 @@ def run(vcpus: int) -> Evidence:
 
 def _handoff(lab: Lab, vcpus: int, steps: Steps) -> Evidence:
     with steps.step("witness", f"starting the witness VM, {vcpus} vCPUs with unequal TSCs, on node1; an empty one on node2"):
-        source = lab.witness(0, "witness", vcpus, witness_arguments(vcpus))
+        source = lab.witness(0, "witness", vcpus, ["--paused", *witness_arguments(vcpus)])
         destination = lab.witness(1, "witness", vcpus, ["--incoming"])
     with steps.step("run", "letting it run on node1"):
         source.resume()

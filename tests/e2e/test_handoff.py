@@ -32,7 +32,7 @@ class Pair:
     def __init__(self, lab: Lab, vcpus: int, arguments: list[str]) -> None:
         self.lab = lab
         self.vm_id = f"vm-{next(_numbers)}"
-        self.source: WitnessControl = lab.witness(0, self.vm_id, vcpus, arguments)
+        self.source: WitnessControl = lab.witness(0, self.vm_id, vcpus, ["--paused", *arguments])
         shape = [argument for argument in arguments if argument.startswith("--vcpu-ids")]
         self.destination: WitnessControl = lab.witness(1, self.vm_id, vcpus, ["--incoming", *shape])
 
@@ -183,7 +183,7 @@ def test_a_running_vm_is_refused_by_name_and_not_disturbed(lab: Lab) -> None:
 
 
 def test_another_number_of_vcpus_is_refused_before_anything_is_written(lab: Lab) -> None:
-    source = lab.witness(0, "three", 3, [])
+    source = lab.witness(0, "three", 3, ["--paused"])
     destination = lab.witness(1, "two", 2, ["--incoming"])
     before = destination.offsets()["vcpus"]
     result = tscctl("-o", "json", "handoff", "three", "--to-vm", "two", "--from", lab.agents[0].address, "--to",
@@ -203,14 +203,14 @@ def test_an_unknown_vm_is_refused(lab: Lab) -> None:
 
 
 def test_a_killed_vmm_is_forgotten(lab: Lab) -> None:
-    lab.witness(0, "doomed", 2, [])
+    lab.witness(0, "doomed", 2, ["--paused"])
     pid = listed(lab, 0)["doomed"]["vmm_pid"]
     lab.cluster.nodes[0].run(["kill", "-9", str(pid)])
     wait_for(lambda: "doomed" not in listed(lab, 0), "the agent forgets the VM")
 
 
 def test_a_vm_is_found_again_after_its_agent_restarted(lab: Lab) -> None:
-    witness = lab.witness(0, "faithful", 2, ["--phase-ticks=0,4242"])
+    witness = lab.witness(0, "faithful", 2, ["--paused", "--phase-ticks=0,4242"])
     agent = lab.agents[0]
     before = witness.offsets()["vcpus"]
     agent.process.kill()
@@ -234,7 +234,7 @@ def test_a_second_agent_does_not_take_the_sockets_away(lab: Lab) -> None:
 
 def test_the_guest_notices_a_disturbed_tsc(lab: Lab) -> None:
     """The witness's own negative control: without it, "no backward step" would prove nothing."""
-    witness = lab.witness(0, "disturbed", 2, [])
+    witness = lab.witness(0, "disturbed", 2, ["--paused"])
     witness.resume()
     witness.wait_rounds(ROUNDS)
     witness.pause()
