@@ -128,7 +128,6 @@ TEST(TscctlUsageTest, HelpOfEveryCommandTeaches) {
     EXPECT_THAT(run.out, AllOf(HasSubstr("Examples:\n  tscctl "), HasSubstr("Exit codes:"),
                                HasSubstr("  5  "), HasSubstr("--timeout")))
         << command;
-    // Terminals have 120 columns at night, too.
     std::istringstream lines(run.out);
     for (std::string line; std::getline(lines, line);) EXPECT_LE(line.size(), 120u) << line;
   }
@@ -341,7 +340,6 @@ TEST_F(TscctlTest, LostAnswerExitsWith4AndTellsHowToFindOut) {
               AllOf(HasSubstr("was lost during SetTscState"), HasSubstr("Keep both paused"),
                     HasSubstr("repeat this command"),
                     HasSubstr("tscctl --agent " + destination_.target() + " get vm1")));
-  // And so it is: the repeat succeeds.
   EXPECT_EQ(Handoff().exit_code, 0);
 
   ASSERT_EQ(Do({"get", "vm1", "--out", file_}).exit_code, 0);

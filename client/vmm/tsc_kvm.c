@@ -330,6 +330,7 @@ static int write_all(const struct operation* op, uint32_t flags,
     if (write_offset(op, i, wanted[i].tsc_offset_ticks) != 0) return -1;
   }
   for (uint32_t i = 0; i < op->vm->vcpu_count; ++i) {
+    if (cancelled(op)) return fail(op, TSC_KVM_CANCELLED, 0);
     enter(op, TSC_STEP_WRITE_MSRS, wanted[i].vcpu_id);
     if (write_msrs(op, i, &wanted[i]) != 0) return -1;
   }
@@ -339,6 +340,7 @@ static int write_all(const struct operation* op, uint32_t flags,
 static int verify_all(const struct operation* op, const struct tsc_vcpu_state* wanted,
                       struct tsc_vcpu_state* after) {
   for (uint32_t i = 0; i < op->vm->vcpu_count; ++i) {
+    if (cancelled(op)) return fail(op, TSC_KVM_CANCELLED, 0);
     memset(&after[i], 0, sizeof(after[i]));
     after[i].vcpu_id = wanted[i].vcpu_id;
     enter(op, TSC_STEP_VERIFY_OFFSET, wanted[i].vcpu_id);
@@ -403,6 +405,7 @@ static int write_and_verify(const struct operation* op, const struct tsc_kvm_tar
   if (write_all(op, target->flags, wanted) != 0) return -1;
   if (verify_all(op, wanted, after) != 0) return -1;
   if (target->flags & TSC_TARGET_WRITE_KVMCLOCK) {
+    if (cancelled(op)) return fail(op, TSC_KVM_CANCELLED, 0);
     if (write_kvmclock(op, target, clock) != 0) return -1;
   }
   return settle(op->progress, COMPLETE) == COMPLETE ? 0 : fail(op, TSC_KVM_CANCELLED, 0);
