@@ -36,7 +36,7 @@ cmd_lint() {
 }
 
 # Each step below is called on the left of ||, where `set -e` is off: it returns its status itself. With fix=true it
-# rewrites files. The file lists are never empty in this project.
+# rewrites files.
 
 lint_clang_format() {
   local files=() mode=(--dry-run --Werror)

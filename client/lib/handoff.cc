@@ -25,7 +25,10 @@ absl::Status RunStep(const HandoffRequest& request, HandoffStep step, absl::Dura
 }
 
 HandoffStage StageAfterFailedApply(const absl::Status& status) {
-  if (IsOutcomeUnknown(status)) return HandoffStage::kApplyUnknown;
+  // A VMM that hangs may have carried it out, as a whole.
+  if (IsOutcomeUnknown(status) || ReasonOf(status) == v1::VMM_GONE) {
+    return HandoffStage::kApplyUnknown;
+  }
   if (ReasonOf(status) == v1::ROLLBACK_FAILED) return HandoffStage::kDestinationBroken;
   return HandoffStage::kCaptured;
 }

@@ -122,6 +122,13 @@ TEST_F(HandoffTest, LostAnswerIsSaidToBeUnknown) {
   EXPECT_THAT(report.situation, HasSubstr("Keep both paused"));
 }
 
+TEST_F(HandoffTest, AVmmThatHangsDuringTheApplyLeavesItUnknown) {
+  to_.FailNext("SetTscState", {absl::StatusCode::kUnavailable, "no answer", "VMM_GONE", {}});
+  const HandoffReport report = Run();
+  EXPECT_EQ(report.stage, HandoffStage::kApplyUnknown);
+  EXPECT_THAT(report.situation, HasSubstr("Keep both paused"));
+}
+
 TEST_F(HandoffTest, FailedRollbackForbidsTheDestination) {
   to_.FailNext("SetTscState",
                {absl::StatusCode::kInternal, "vCPU 3 not restored", "ROLLBACK_FAILED", {}});

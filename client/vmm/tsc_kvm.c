@@ -200,10 +200,11 @@ static int read_kvmclock(const struct operation* op, struct tsc_kvmclock* out) {
 }
 
 /*
- * Reads kvmclock again while the bracket around it is wide and the kernel gave no pair: a rollback goes back to this
- * reading, and a preemption in the middle of it would make that milliseconds off. Keeps the narrowest.
+ * Reads kvmclock again while the bracket around it is wide and the kernel gave no pair: a rollback
+ * goes back to this reading, and a preemption in the middle of it would make that milliseconds off.
+ * Keeps the narrowest.
  */
-static int read_kvmclock_sharply(const struct operation *op, struct tsc_kvmclock *out) {
+static int read_kvmclock_sharply(const struct operation* op, struct tsc_kvmclock* out) {
   for (int reading = 0; reading < KVMCLOCK_MAX_READINGS; ++reading) {
     struct tsc_kvmclock now;
     if (read_kvmclock(op, &now) != 0) return -1;

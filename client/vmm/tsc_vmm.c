@@ -320,13 +320,16 @@ static struct tsc_kvm_fault blocked_fault(struct tsc_vmm* s) {
 
 /* Gives the request in s->incoming to the worker, or says why not. Returns -1 when the connection
  * is to be ended. */
-static int start_operation(struct tsc_vmm* s, size_t length, uint32_t timeout_ms) {
+static int start_operation(struct tsc_vmm* s, size_t length, uint64_t deadline_ns) {
   struct tsc_wire_header request;
   struct tsc_kvm_fault fault;
   memset(&fault, 0, sizeof(fault));
   memcpy(&request, s->incoming, sizeof(request));
   pthread_mutex_lock(&s->mutex);
-  if (s->running) {
+  const int64_t deadline_ms = (int64_t)(deadline_ns / 1000000);
+  if (deadline_ms <= now_ms()) { /* nobody waits for it any more: it must not happen late */
+    fault.outcome = TSC_KVM_CANCELLED;
+  } else if (s->running) {
     fault.outcome = TSC_KVM_RUNNING;
   } else if (s->state !=
              OPERATION_IDLE) { /* an earlier one is stuck in a vCPU that executes all the same */
@@ -335,7 +338,7 @@ static int start_operation(struct tsc_vmm* s, size_t length, uint32_t timeout_ms
     memcpy(s->request, s->incoming, length);
     memset(&s->progress, 0, sizeof(s->progress));
     s->state = OPERATION_RUNNING;
-    s->deadline_ms = now_ms() + timeout_ms;
+    s->deadline_ms = deadline_ms;
     pthread_cond_broadcast(&s->changed);
   }
   pthread_mutex_unlock(&s->mutex);
@@ -383,7 +386,7 @@ static int handle_request(struct tsc_vmm* s) {
       return length == (ssize_t)sizeof(request) ? send_status(s, request.header.request_id) : -1;
     case TSC_WIRE_READ:
       return length == (ssize_t)sizeof(request)
-                 ? start_operation(s, (size_t)length, request.timeout_ms)
+                 ? start_operation(s, (size_t)length, request.deadline_ns)
                  : -1;
     case TSC_WIRE_WRITE:
       if (length < (ssize_t)sizeof(write)) return -1;
@@ -393,7 +396,7 @@ static int handle_request(struct tsc_vmm* s) {
           write.target.host_tsc_khz == 0) {
         return -1;
       }
-      return start_operation(s, (size_t)length, write.timeout_ms);
+      return start_operation(s, (size_t)length, write.deadline_ns);
     default:
       return -1;
   }

@@ -72,18 +72,20 @@ struct tsc_wire_refused {
   char text[TSC_WIRE_TEXT_SIZE]; /* NUL-terminated sentence */
 };
 
-/* READ and STATUS; the VMM answers READ within timeout_ms, with TSC_KVM_BLOCKED when it has to. */
+/*
+ * READ and STATUS. The VMM answers READ and WRITE before deadline_ns of CLOCK_MONOTONIC (both ends
+ * are on one host), with TSC_KVM_BLOCKED when it has to. What it reads after the deadline, because
+ * it was stopped meanwhile, it does not carry out.
+ */
 struct tsc_wire_request {
   struct tsc_wire_header header;
-  uint32_t timeout_ms;
-  uint32_t reserved;
+  uint64_t deadline_ns;
 };
 
 /* Followed by target.vcpu_count tsc_vcpu_state: what to write. */
 struct tsc_wire_write {
   struct tsc_wire_header header;
-  uint32_t timeout_ms;
-  uint32_t reserved;
+  uint64_t deadline_ns;
   struct tsc_kvm_target target;
 };
 

@@ -15,9 +15,10 @@ namespace tsc_handoff {
 
 class SocketLock {
  public:
-  // Takes the lock and removes a stale socket. The directory must exist.
-  // Errors (without a Reason; they end the start of an agent): path longer than 107 bytes, another
-  // agent has it, the path is something else than a socket, the directory cannot be written.
+  // Takes the lock and removes a stale socket. Makes the directory, with mode 0750, where its
+  // parent is there. Errors (without a Reason; they end the start of an agent): path longer than
+  // 107 bytes, another agent has it, the path is something else than a socket, the directory cannot
+  // be written.
   static absl::StatusOr<SocketLock> Take(const std::string& socket_path);
 
   SocketLock(SocketLock&&) = default;

@@ -36,7 +36,11 @@ std::vector<std::byte> Message(uint16_t type, T body, size_t tail_size = 0) {
   return bytes;
 }
 
-uint32_t TimeoutMs() { return static_cast<uint32_t>(absl::ToInt64Milliseconds(kPortTimeout)); }
+// On CLOCK_MONOTONIC, which the VMM reads too.
+uint64_t DeadlineNs() {
+  const auto deadline = SteadyClock::now() + absl::ToChronoNanoseconds(kPortTimeout);
+  return static_cast<uint64_t>(std::chrono::nanoseconds(deadline.time_since_epoch()).count());
+}
 
 }  // namespace
 
@@ -45,11 +49,12 @@ CooperativePort::CooperativePort(std::string vm_id, std::vector<uint32_t> vcpu_i
 
 absl::StatusOr<Capture> CooperativePort::ReadAll() {
   tsc_wire_request request = {};
-  request.timeout_ms = TimeoutMs();
+  request.deadline_ns = DeadlineNs();
   auto answer = Call(Message(TSC_WIRE_READ, request), TSC_WIRE_READ_DONE,
                      sizeof(tsc_wire_read_done), kPortTimeout);
   if (!answer.ok()) return answer.status();
   const auto done = Parse<tsc_wire_read_done>(answer->data());
+  if (done.fault.outcome > TSC_KVM_BLOCKED) return BrokenProtocol("an unknown outcome");
   if (done.fault.outcome != TSC_KVM_OK) return FaultToStatus(vm_id_, done.fault);
   if (done.vcpu_count != vcpu_ids_.size() ||
       answer->size() != sizeof(done) + vcpu_ids_.size() * sizeof(tsc_vcpu_state)) {
@@ -62,7 +67,7 @@ absl::StatusOr<Capture> CooperativePort::ReadAll() {
 
 absl::StatusOr<Applied> CooperativePort::WriteAll(const ApplyOrder& order) {
   tsc_wire_write body = {};
-  body.timeout_ms = TimeoutMs();
+  body.deadline_ns = DeadlineNs();
   body.target = order.target;
   body.target.vcpu_count = static_cast<uint32_t>(order.vcpus.size());
   const size_t tail_size = order.vcpus.size() * sizeof(tsc_vcpu_state);
@@ -72,6 +77,7 @@ absl::StatusOr<Applied> CooperativePort::WriteAll(const ApplyOrder& order) {
       Call(std::move(request), TSC_WIRE_WRITE_DONE, sizeof(tsc_wire_write_done), kPortTimeout);
   if (!answer.ok()) return answer.status();
   const auto done = Parse<tsc_wire_write_done>(answer->data());
+  if (done.fault.outcome > TSC_KVM_BLOCKED) return BrokenProtocol("an unknown outcome");
   if (done.fault.outcome != TSC_KVM_OK) return FaultToStatus(vm_id_, done.fault);
   if (done.vcpu_count != vcpu_ids_.size() ||
       answer->size() != sizeof(done) + 2 * vcpu_ids_.size() * sizeof(tsc_vcpu_state)) {

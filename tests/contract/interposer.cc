@@ -40,25 +40,27 @@ int Interposer::Ioctl(int fd, unsigned long request, void* arg) {
   if (id != ids_.end()) call.vcpu_id = id->second;
   call.writes = Writes(request);
 
-  std::optional<int> answer;
   std::function<void(uint64_t, const LoggedCall&)> hook;
   uint64_t nth;
   {
     std::lock_guard lock(mutex_);
     log_.push_back(call);
     nth = log_.size();
-    auto failure = fail_.find(nth);
-    if (failure != fail_.end()) {
-      answer = -failure->second;
-    } else if (fail_from_ != 0 && nth >= fail_from_) {
-      answer = -fail_from_error_;
-    } else if (drop_ == nth) {
-      answer = AnswerOfSuccess(request, arg);
-    }
     hook = hook_;
   }
   if (hook) hook(nth, call);
+  std::optional<int> answer = InsteadOf(nth, call, arg);
   return answer ? *answer : kernel_->ioctl(kernel_->ctx, fd, request, arg);
+}
+
+std::optional<int> Interposer::InsteadOf(uint64_t nth, const LoggedCall& call, const void* arg) {
+  std::lock_guard lock(mutex_);
+  auto failure = fail_.find(nth);
+  if (failure != fail_.end()) return -failure->second;
+  if (fail_from_ != 0 && nth >= fail_from_) return -fail_from_error_;
+  if (drop_ != std::make_pair(call.request, call.vcpu_id)) return std::nullopt;
+  drop_.reset();
+  return AnswerOfSuccess(call.request, arg);
 }
 
 void Interposer::Reset() {
@@ -66,7 +68,7 @@ void Interposer::Reset() {
   log_.clear();
   fail_.clear();
   fail_from_ = 0;
-  drop_ = 0;
+  drop_.reset();
   hook_ = nullptr;
 }
 
@@ -81,9 +83,9 @@ void Interposer::FailFrom(uint64_t nth, int error) {
   fail_from_error_ = error;
 }
 
-void Interposer::DropCall(uint64_t nth) {
+void Interposer::DropFirst(unsigned long request, uint32_t vcpu_id) {
   std::lock_guard lock(mutex_);
-  drop_ = nth;
+  drop_ = {request, vcpu_id};
 }
 
 void Interposer::SetHook(std::function<void(uint64_t, const LoggedCall&)> hook) {

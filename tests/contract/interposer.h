@@ -10,6 +10,8 @@
 #include <functional>
 #include <map>
 #include <mutex>
+#include <optional>
+#include <utility>
 #include <vector>
 
 #include "client/vmm/tsc_kvm.h"
@@ -41,9 +43,9 @@ class Interposer {
   void FailCall(uint64_t nth, int error);
   // So do all calls from the nth on.
   void FailFrom(uint64_t nth, int error);
-  // The nth call is not issued and answers as if it had been done.
-  void DropCall(uint64_t nth);
-  // Called before each call, with its number, outside of any lock.
+  // The first call with this request on this vCPU is not issued and answers as if it had been done.
+  void DropFirst(unsigned long request, uint32_t vcpu_id);
+  // Called before each call, with its number, outside of any lock; it may make this very call fail.
   void SetHook(std::function<void(uint64_t nth, const LoggedCall&)> hook);
 
   std::vector<LoggedCall> Log() const;
@@ -52,6 +54,8 @@ class Interposer {
   static int IoctlEntry(void* ctx, int fd, unsigned long request, void* arg);
   static uint64_t RdtscEntry(void* ctx);
   int Ioctl(int fd, unsigned long request, void* arg);
+  // The answer to a call that is not to be issued.
+  std::optional<int> InsteadOf(uint64_t nth, const LoggedCall& call, const void* arg);
 
   const tsc_kvm_ops* const kernel_;
   const tsc_kvm_ops ops_;
@@ -63,7 +67,7 @@ class Interposer {
   std::map<uint64_t, int> fail_;
   uint64_t fail_from_ = 0;
   int fail_from_error_ = 0;
-  uint64_t drop_ = 0;
+  std::optional<std::pair<unsigned long, uint32_t>> drop_;
   std::function<void(uint64_t, const LoggedCall&)> hook_;
 };
 

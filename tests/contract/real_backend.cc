@@ -144,7 +144,24 @@ absl::StatusOr<bool> IsProtected(int kvm_fd) {
   return out;
 }
 
+// Leaves two VMs open for the life of the process, one with a local APIC in the kernel and one
+// without.
+//
+// The first VM of each kind and the last make the kernel patch its own code (static keys; one is in
+// the scheduler). Tests that make and destroy hundreds of VMs would have it patched hundreds of
+// times, and QEMU's TCG with several threads now and then goes on executing the breakpoint of such
+// a patch, whereupon the node stands still.
+void KeepKvmInUse(int kvm_fd) {
+  for (bool irqchip : {false, true}) {
+    int vm = ioctl(kvm_fd, KVM_CREATE_VM, 0);
+    if (vm < 0) return;
+    if (irqchip && ioctl(vm, KVM_CREATE_IRQCHIP, 0) != 0) return;
+    if (ioctl(vm, KVM_CREATE_VCPU, 0) < 0) return;
+  }
+}
+
 absl::StatusOr<HostTraits> ProbeTraits(int kvm_fd) {
+  KeepKvmInUse(kvm_fd);
   tsc_kvm_host probe;
   if (tsc_kvm_probe_host("/dev/kvm", &probe) != 0) {
     return absl::UnavailableError(

@@ -22,7 +22,7 @@ def case_names() -> list[str]:
 @pytest.fixture(scope="module")
 def on_kvm_amd(lab: Lab) -> Results:
     node = lab.cluster.nodes[0]
-    done = node.run([binary(PROGRAM), "--gtest_output=xml:/tmp/contract.xml"], timeout=300, check=False)
+    done = node.run([binary(PROGRAM), "--require=kvm,kept,debugfs,masterclock", "--gtest_output=xml:/tmp/contract.xml"], timeout=300, check=False)
     try:
         return gtest_cases.results(node.read_file("/tmp/contract.xml").decode())
     except Exception as error:
@@ -33,7 +33,7 @@ def on_kvm_amd(lab: Lab) -> Results:
 def on_kvm_intel(tmp_path_factory: pytest.TempPathFactory) -> Results:
     out = pathlib.Path(tmp_path_factory.mktemp("bochs"))
     lines: list[str] = []
-    status = bochs.run(binary(PROGRAM), ["--gtest_output=xml:/out/contract.xml"], out, timeout_s=1500,
+    status = bochs.run(binary(PROGRAM), ["--require=kvm,kept,scaling,debugfs,masterclock", "--gtest_output=xml:/out/contract.xml"], out, timeout_s=1500,
                        on_line=lines.append)
     result = out / "contract.xml"
     assert result.is_file(), f"the suite left no result ({status}): {lines[-40:]}"

@@ -8,8 +8,6 @@ import threading
 import time
 from collections.abc import Callable
 
-import pytest
-
 from ..demo.lab import Lab, Truth, TscctlResult, find_truth, kvmclock_reading, signed, tscctl
 from ..demo.real import adjusts, phases, witness_arguments
 from ..witness import WitnessControl

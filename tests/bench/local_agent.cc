@@ -1,0 +1,74 @@
+#include "tests/bench/local_agent.h"
+
+#include <utility>
+
+namespace tsc_handoff::bench {
+namespace {
+
+constexpr char kVmId[] = "bench-local";
+constexpr int64_t kClockErrorNs = 1000;
+// An emulated host on a busy machine; the agents measured allow as much.
+constexpr int64_t kMaxErrorNs = 5'000'000;
+
+// Its own VM, which the real agent has checked.
+class OwnDescriptors final : public port::DescriptorCheck {
+ public:
+  absl::Status Check(const UniqueFd& /*vm*/, const std::vector<uint32_t>& /*ids*/,
+                     const std::vector<UniqueFd>& /*vcpus*/) override {
+    return absl::OkStatus();
+  }
+};
+
+}  // namespace
+
+LocalAgent::LocalAgent(host::HostFacts facts, std::unique_ptr<clock::HostClock> host_clock)
+    : facts_(std::move(facts)),
+      host_clock_(std::move(host_clock)),
+      clock_source_(kClockErrorNs),
+      check_(std::make_unique<OwnDescriptors>()),
+      listener_({.socket_path = "", .max_handshakes = 1, .on_event = nullptr}, registry_, *check_),
+      operations_(facts_, registry_, *host_clock_, clock_source_, {.max_error_ns = kMaxErrorNs}) {}
+
+LocalAgent::~LocalAgent() {
+  session_.reset();
+  listener_.Stop();
+}
+
+absl::StatusOr<std::unique_ptr<LocalAgent>> LocalAgent::Start(
+    const TestVm& vm, host::HostFacts facts, std::unique_ptr<clock::HostClock> host_clock) {
+  std::unique_ptr<LocalAgent> agent(new LocalAgent(std::move(facts), std::move(host_clock)));
+  if (absl::Status status = agent->listener_.Start(); !status.ok()) return status;
+  UniqueFd agents_end;
+  auto session = Session::ConnectPair(vm, kVmId, agents_end);
+  if (!session.ok()) return session.status();
+  agent->session_ = *std::move(session);
+  agent->listener_.Adopt(std::move(agents_end));
+  if (absl::Status status = agent->session_->AwaitRegistered(); !status.ok()) return status;
+  return agent;
+}
+
+absl::Status LocalAgent::PortRead() {
+  auto lease = registry_.Lease(kVmId);
+  return lease.ok() ? lease->port().ReadAll().status() : lease.status();
+}
+
+absl::Status LocalAgent::PortWrite(const port::ApplyOrder& order) {
+  auto lease = registry_.Lease(kVmId);
+  return lease.ok() ? lease->port().WriteAll(order).status() : lease.status();
+}
+
+absl::Status LocalAgent::Capture() {
+  auto outcome = operations_.Capture(kVmId);
+  if (!outcome.ok()) return outcome.status();
+  captured_ = std::move(outcome->state);
+  return absl::OkStatus();
+}
+
+absl::Status LocalAgent::Apply() {
+  handoff::ApplyRequest request;
+  request.vm_id = kVmId;
+  request.state = captured_;
+  return operations_.Apply(request).status();
+}
+
+}  // namespace tsc_handoff::bench

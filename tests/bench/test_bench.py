@@ -1,0 +1,113 @@
+"""The benchmark works and its report is well formed. How fast anything is, is no matter of a test."""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+from typing import Any
+
+import pytest
+
+from . import bench, figures
+
+SERIES = {"bare_get", "bare_set", "empty_rpc", "get", "set", "floor_get", "floor_set", "host_info_rpc", "get_vm_rpc",
+          "port_get", "port_set", "operation_get", "operation_set"}
+
+
+def needs_programs() -> None:
+    if not os.environ.get("TSC_BAZEL_BIN"):
+        pytest.skip("TSC_BAZEL_BIN is not set: start this with ./run test")
+
+
+def check_result(result: dict[str, Any]) -> None:
+    assert set(result["series"]) == SERIES
+    assert result["rounds"] >= 5
+    assert bool(result["failed_rounds"]) == bool(result["failure"])
+    for name, series in result["series"].items():
+        assert series["count"] >= 1, name
+        assert 0 < series["min_ns"] <= series["p50_ns"] <= series["p90_ns"] <= series["p99_ns"] <= series["max_ns"], name
+    assert result["series"]["get"]["count"] == result["rounds"]
+    # A floor is made of both its parts.
+    assert result["series"]["floor_set"]["min_ns"] >= result["series"]["bare_set"]["min_ns"]
+    assert set(result["ratio"]) == {"get", "set"}
+    assert result["reference"]["width"]["p50_ns"] > 0
+
+
+def test_quick_simulated_gives_a_well_formed_report(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
+    needs_programs()
+    path = tmp_path / "report.json"
+    assert bench.main(["--quick", "--only", "simulated", "--report", str(path)]) == 0
+    report = json.loads(path.read_text())
+    assert report["format"] == "tsc-handoff-bench/1"
+    assert [environment["name"] for environment in report["environments"]] == ["simulated", "simulated-1us"]
+    for environment in report["environments"]:
+        assert [result["vcpus"] for result in environment["results"]] == [1, 8, 64, 256, 1024]
+        for result in environment["results"]:
+            check_result(result)
+        # More vCPUs take longer, or something else was measured.
+        bare = [result["series"]["bare_set"]["p50_ns"] for result in environment["results"]]
+        assert bare[-1] > bare[0]
+    # Two methods, two percentiles and two sizes in each environment.
+    assert len(report["targets"]) == 16
+    assert report["memory"] is None
+    assert [file.name for file in tmp_path.iterdir()] == ["report.json"]
+    assert "targets: " in capsys.readouterr().out
+
+
+def test_quick_memory_counts_the_vms(tmp_path: pathlib.Path) -> None:
+    needs_programs()
+    path = tmp_path / "report.json"
+    assert bench.main(["--quick", "--only", "memory", "--report", str(path)]) == 0
+    memory = json.loads(path.read_text())["memory"]
+    assert memory["vms"] == 20 and memory["vcpus"] == 64
+    assert 0 < memory["rss_empty_bytes"] <= memory["rss_bytes"] <= memory["rss_peak_bytes"]
+
+
+def fake_result(vcpus: int, bare: int, empty: int, rpc: int) -> dict[str, Any]:
+    def series(value: int) -> dict[str, int]:
+        return {f"{percentile}_ns": value for percentile in figures.PERCENTILES}
+
+    values = {"empty_rpc": empty}
+    for method in figures.METHODS:
+        values |= {f"bare_{method}": bare, f"floor_{method}": bare + empty, method: rpc, f"port_{method}": bare + 5,
+                   f"operation_{method}": bare + 7}
+    spread = {"p50_ns": 40, "p99_ns": 50}
+    return {"vcpus": vcpus, "rounds": 100, "failed_rounds": 0, "failure": "", "series": {name: series(value) for name, value in values.items()},
+            "reference": {"width": spread, "cost": spread, "single_bracket_width": spread}}
+
+
+def test_missed_targets_are_named_and_explained() -> None:
+    missed = figures.Environment("real", "a node", [fake_result(64, 100, 100, 251)], "0", "0")
+    assert [target.met for target in figures.targets([missed], None)] == [False] * 4
+    assert figures.stages_ns(missed.results[0], "get") == {
+        "port": 5, "reference and arithmetic": 2, "service": 44, "all": 51}
+    text = figures.as_text([missed], None)
+    assert "0 of 4 met" in text and "what holds it back" in text and "NO" in text
+
+
+def test_failed_rounds_are_shown() -> None:
+    result = fake_result(8, 1, 1, 3) | {"failed_rounds": 2, "failure": "set: VMM_GONE"}
+    assert "2 more rounds failed, the last one with: set: VMM_GONE" in figures.as_text(
+        [figures.Environment("real", "a node", [result], "0", "0")], None)
+
+
+def test_met_targets_need_no_explanation() -> None:
+    met = figures.Environment("real", "a node", [fake_result(64, 100, 100, 250), fake_result(1024, 100, 100, 300),
+                                                 fake_result(8, 1, 1, 1000)], "0", "0")
+    text = figures.as_text([met], None)
+    assert "8 of 8 met" in text and "what holds it back" not in text and "NO" not in text
+
+
+@pytest.mark.parametrize(("rss_mib", "met"), [(64, True), (65, False)])
+def test_memory_is_judged_at_full_size_only(rss_mib: int, met: bool) -> None:
+    full = figures.Memory(1000, 64, 1 << 20, rss_mib << 20, rss_mib << 20, 1.0)
+    assert [target.met for target in figures.targets([], full)] == [met]
+    assert figures.targets([], figures.Memory(20, 64, 1, 1 << 30, 1 << 30, 1.0)) == []
+
+
+@pytest.mark.parametrize("arguments", [["--only", "everything"], ["--report", "/nonexistent/directory/x.json"]])
+def test_wrong_usage_exits_with_2(arguments: list[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        bench.main(arguments)
+    assert stopped.value.code == 2

@@ -1,0 +1,437 @@
+// Handoffs that succeed, judged by the truth of the simulation and not by what the agents say.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "client/lib/handoff.h"
+#include "tests/service/pair.h"
+#include "tests/sim/kvm_abi.h"
+
+namespace tsc_handoff {
+namespace {
+
+using testing::Each;
+
+double TicksToNs(int64_t ticks, uint32_t khz) { return static_cast<double>(ticks) * 1e6 / khz; }
+
+bool HasWarning(const google::protobuf::RepeatedPtrField<v1::Warning>& warnings,
+                v1::Warning::Code code) {
+  for (const v1::Warning& warning : warnings) {
+    if (warning.code() != code) continue;
+    EXPECT_FALSE(warning.message().empty());
+    return true;
+  }
+  return false;
+}
+
+// One error for all vCPUs, which is phase exact, and within the bound.
+void ExpectTrueErrorWithin(const Pair& pair, const v1::SetTscStateResponse& applied,
+                           uint32_t guest_khz) {
+  const std::vector<int64_t> errors = pair.TrueErrorTicks();
+  EXPECT_THAT(errors, Each(errors.front()));
+  ASSERT_TRUE(applied.has_error_bound());
+  EXPECT_LE(std::abs(TicksToNs(errors.front(), guest_khz)),
+            static_cast<double>(applied.error_bound().total_ns()));
+  EXPECT_EQ(applied.phase_error_ticks(), 0u);
+}
+
+// kvmclock on the destination minus on the source, now. Time stands still between the two.
+int64_t KvmclockErrorNs(const Pair& pair) {
+  return static_cast<int64_t>(pair.destination->host().KvmclockNs(pair.destination_vm->vm().vm_fd) -
+                              pair.source->host().KvmclockNs(pair.source_vm->vm().vm_fd));
+}
+
+PairOptions Reversed(PairOptions options) {
+  std::swap(options.source, options.destination);
+  return options;
+}
+
+struct Hosts {
+  const char* name;
+  PairOptions (*options)();
+};
+
+void PrintTo(const Hosts& hosts, std::ostream* out) { *out << hosts.name; }
+
+class Handoff : public testing::TestWithParam<Hosts> {};
+
+TEST_P(Handoff, PhaseIsExactAndTheBoundHolds) {
+  const PairOptions options = GetParam().options();
+  Pair pair(options);
+  ASSERT_TRUE(pair.ok());
+  const uint32_t khz =
+      options.guest.guest_khz != 0 ? options.guest.guest_khz : options.source.host.clock.tsc_khz;
+  const auto before = pair.source_vm->Read();
+  ASSERT_TRUE(before.ok()) << before.status();
+
+  const v1::SetTscStateRequest request = pair.Request();
+  const auto applied = pair.to->SetTscState(request);
+
+  ASSERT_TRUE(applied.ok()) << applied.status();
+  ExpectTrueErrorWithin(pair, *applied, khz);
+  EXPECT_NEAR(KvmclockErrorNs(pair), TicksToNs(pair.TrueErrorTicks().front(), khz), 1'000)
+      << "TSC and kvmclock must not drift apart";
+  EXPECT_TRUE(applied->kvmclock().moved());
+  EXPECT_EQ(applied->elapsed_ticks(),
+            static_cast<uint64_t>(static_cast<__int128>(applied->elapsed_ns()) * khz / 1'000'000));
+  const auto after = pair.destination_vm->Read();
+  ASSERT_TRUE(after.ok()) << after.status();
+  ASSERT_EQ(applied->vcpus_size(), static_cast<int>(after->size()));
+  for (size_t i = 0; i < after->size(); ++i) {
+    const v1::VcpuResult& said = applied->vcpus(static_cast<int>(i));
+    EXPECT_EQ(said.vcpu_id(), (*after)[i].vcpu_id);
+    EXPECT_EQ(said.offset_after_ticks(), (*after)[i].tsc_offset_ticks);
+    EXPECT_EQ((*after)[i].tsc_adjust_ticks, (*before)[i].tsc_adjust_ticks);
+    EXPECT_EQ((*after)[i].tsc_deadline_ticks, (*before)[i].tsc_deadline_ticks);
+    EXPECT_EQ((*after)[i].tsc_khz, khz);
+  }
+  EXPECT_TRUE(HasWarning(applied->warnings(), v1::Warning::CODE_MASTER_CLOCK_OFF));
+  EXPECT_FALSE(pair.source->host().CatchUp(pair.source_vm->vcpu_fd(0)));
+  EXPECT_FALSE(pair.destination->host().CatchUp(pair.destination_vm->vcpu_fd(0)));
+}
+
+PairOptions WithDeadlines(PairOptions options) {
+  options.guest.deadline_ticks = {0, 9'000'000'000'000, 0, 9'000'000'000'001};
+  return options;
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    All, Handoff,
+    testing::Values(Hosts{"From2100MhzVmxTo3500MhzSvm", [] { return PairOptions(); }},
+                    Hosts{"From3500MhzSvmTo2100MhzVmx", [] { return Reversed(PairOptions()); }},
+                    Hosts{"WithArmedDeadlines", [] { return WithDeadlines(PairOptions()); }},
+                    Hosts{"GuestAtAThirdFrequency",
+                          [] {
+                            PairOptions options;
+                            options.guest.guest_khz = 2'999'999;
+                            return options;
+                          }},
+                    Hosts{"SameFrequencyWithoutScaling",
+                          [] {
+                            PairOptions options;
+                            options.destination.host.clock.tsc_khz =
+                                options.source.host.clock.tsc_khz;
+                            options.source.host.kvm.tsc_control = false;
+                            options.destination.host.kvm.tsc_control = false;
+                            return options;
+                          }},
+                    Hosts{"ClocksAtTheirBounds",
+                          [] {
+                            PairOptions options;
+                            options.source.host.clock.realtime_error_ns = 20'000;
+                            options.destination.host.clock.realtime_error_ns = -20'000;
+                            return options;
+                          }},
+                    Hosts{"TscsOfWrongRate",
+                          [] {
+                            PairOptions options;
+                            options.source.host.clock.tsc_rate_error_ppb = 20'000;
+                            options.destination.host.clock.tsc_rate_error_ppb = -20'000;
+                            return options;
+                          }},
+                    Hosts{"SparseIds",
+                          [] {
+                            PairOptions options;
+                            options.guest.vcpu_ids = {1, 7, 300, 4095};
+                            options.destination_guest.vcpu_ids = options.guest.vcpu_ids;
+                            return options;
+                          }},
+                    Hosts{"TscsAboutToWrap",
+                          [] {
+                            PairOptions options;
+                            options.guest.start_tsc_ticks = uint64_t(-3'000'000'000);
+                            return options;
+                          }}),
+    [](const auto& row) { return row.param.name; });
+
+TEST(HandoffThereAndBack, ReturnsWithExactPhaseAndTheSumOfTheBounds) {
+  Pair pair;
+  ASSERT_TRUE(pair.ok());
+  const auto there = pair.to->SetTscState(pair.Request());
+  ASSERT_TRUE(there.ok()) << there.status();
+  // What the source would have, had the VM stayed: kept aside, since it is about to be overwritten.
+  const int64_t then_ns = pair.time->NowNs();
+  const std::vector<uint64_t> stayed = pair.source_vm->GuestTscAt(then_ns);
+  const auto captured = pair.to->GetTscState("vm");
+  ASSERT_TRUE(captured.ok()) << captured.status();
+  pair.time->Advance(3'000'000);
+  EXPECT_EQ(captured->summary().guest_tsc_khz(), 2'100'000u);
+  v1::SetTscStateRequest back;
+  back.set_vm_id("vm");
+  back.set_mode(v1::APPLY_MODE_ELAPSED);
+  *back.mutable_state() = captured->state();
+  const auto returned = pair.from->SetTscState(back);
+  ASSERT_TRUE(returned.ok()) << returned.status();
+  const std::vector<uint64_t> now = pair.source_vm->GuestTscAt(then_ns);
+  for (size_t i = 0; i < now.size(); ++i) EXPECT_EQ(now[i] - stayed[i], now[0] - stayed[0]);
+  EXPECT_LE(std::abs(TicksToNs(static_cast<int64_t>(now[0] - stayed[0]), 2'100'000)),
+            there->error_bound().total_ns() + returned->error_bound().total_ns());
+}
+
+TEST(HandoffByTheLibrary, ReportsPhaseAndTimes) {
+  Pair pair;
+  ASSERT_TRUE(pair.ok());
+  ASSERT_TRUE(pair.source_vm->Resume().ok());
+  pair.source_vm->Pause();
+  client::HandoffRequest request;
+  request.source_vm_id = "vm";
+  request.apply.set_vm_id("vm");
+  request.apply.set_mode(v1::APPLY_MODE_ELAPSED);
+  const client::HandoffReport report = client::Handoff(*pair.from, *pair.to, request);
+  EXPECT_TRUE(report.status.ok()) << report.status;
+  EXPECT_EQ(report.stage, client::HandoffStage::kApplied);
+  EXPECT_EQ(report.phase_error_ticks, 0u);
+  ExpectTrueErrorWithin(pair, report.apply, 2'100'000);
+}
+
+TEST(EqualOffsets, StayEqualAndKeepTheMasterClock) {
+  PairOptions options;
+  options.guest.phase_ticks.clear();
+  Pair pair(options);
+  ASSERT_TRUE(pair.ok());
+  const v1::GetTscStateResponse captured = pair.Capture();
+  EXPECT_TRUE(captured.summary().offsets_equal());
+  EXPECT_EQ(captured.summary().reference().method(), v1::TimeReference::METHOD_KVM_GET_CLOCK);
+  EXPECT_FALSE(HasWarning(captured.warnings(), v1::Warning::CODE_MASTER_CLOCK_OFF));
+  v1::SetTscStateRequest request;
+  request.set_vm_id("vm");
+  request.set_mode(v1::APPLY_MODE_ELAPSED);
+  *request.mutable_state() = captured.state();
+  const auto applied = pair.to->SetTscState(request);
+  ASSERT_TRUE(applied.ok()) << applied.status();
+  ASSERT_TRUE(pair.destination_vm->Resume().ok());
+  EXPECT_TRUE(pair.destination->host().MasterClock(pair.destination_vm->vm().vm_fd));
+  ExpectTrueErrorWithin(pair, *applied, 2'100'000);
+  EXPECT_NEAR(KvmclockErrorNs(pair), TicksToNs(pair.TrueErrorTicks().front(), 2'100'000), 1'000);
+}
+
+TEST(ExactMode, GivesTheCapturedValuesAtTheReferenceWhateverTheClocks) {
+  Pair pair;
+  ASSERT_TRUE(pair.ok());
+  v1::SetTscStateRequest request = pair.Request();
+  std::vector<uint64_t> captured;
+  *request.mutable_state() = Changed(request.state(), [&](time::TscState& state) {
+    for (const time::VcpuTsc& vcpu : state.vcpus) captured.push_back(vcpu.guest_tsc_ticks);
+    state.reference.reset();
+  });
+  request.set_mode(v1::APPLY_MODE_EXACT);
+  pair.destination->clock().Distrust("test");
+  pair.destination->host().clock().SetRealtimeErrorNs(-1'000'000'000);
+  pair.time->Advance(1'000'000'000'000);
+  const auto applied = pair.to->SetTscState(request);
+  ASSERT_TRUE(applied.ok()) << applied.status();
+  EXPECT_EQ(applied->elapsed_ns(), 0);
+  EXPECT_FALSE(applied->has_error_bound());
+  EXPECT_EQ(applied->phase_error_ticks(), 0u);
+  for (int i = 0; i < applied->vcpus_size(); ++i)
+    EXPECT_EQ(applied->vcpus(i).guest_tsc_ticks(), captured[static_cast<size_t>(i)]);
+  EXPECT_THAT(pair.TrueErrorTicks(), Each(pair.TrueErrorTicks().front()));
+}
+
+TEST(Equalise, GivesAllTheValueFurthestAhead) {
+  Pair pair;
+  ASSERT_TRUE(pair.ok());
+  v1::SetTscStateRequest request = pair.Request();
+  request.set_equalise(true);
+  const auto applied = pair.to->SetTscState(request);
+  ASSERT_TRUE(applied.ok()) << applied.status();
+  EXPECT_TRUE(HasWarning(applied->warnings(), v1::Warning::CODE_EQUALISED));
+  EXPECT_FALSE(HasWarning(applied->warnings(), v1::Warning::CODE_MASTER_CLOCK_OFF));
+  EXPECT_THAT(pair.destination_vm->Offsets(), Each(pair.destination_vm->Offsets().front()));
+  // vCPU 3 was furthest ahead; no vCPU goes back.
+  const std::vector<int64_t> errors = pair.TrueErrorTicks();
+  EXPECT_LE(std::abs(TicksToNs(errors[3], 2'100'000)), applied->error_bound().total_ns());
+  EXPECT_GT(errors[0], 1'000'000'007 - 100'000);
+  EXPECT_EQ(applied->phase_error_ticks(), 1'000'000'019u);
+}
+
+TEST(ValidateOnly, ShowsWhatWouldBeWrittenAndWritesNothing) {
+  Pair pair;
+  ASSERT_TRUE(pair.ok());
+  v1::SetTscStateRequest request = pair.Request();
+  request.set_validate_only(true);
+  const Snapshot before = Look(*pair.destination_vm);
+  pair.destination->host().ClearCalls();
+  const auto validated = pair.to->SetTscState(request);
+  ASSERT_TRUE(validated.ok()) << validated.status();
+  EXPECT_TRUE(validated->validated_only());
+  EXPECT_EQ(validated->vcpus_size(), 4);
+  EXPECT_TRUE(validated->has_error_bound());
+  EXPECT_FALSE(validated->kvmclock().moved());
+  for (const sim::SimCall& call : pair.destination->host().Calls()) {
+    EXPECT_THAT(call.request,
+                testing::AnyOf(KVM_GET_DEVICE_ATTR, KVM_GET_MSRS, KVM_GET_TSC_KHZ, KVM_GET_CLOCK));
+  }
+  ExpectUnchanged(*pair.destination_vm, before);
+  // It finds a running VM too.
+  ASSERT_TRUE(pair.destination_vm->Resume().ok());
+  ExpectRefused(pair.to->SetTscState(request).status(), absl::StatusCode::kFailedPrecondition,
+                "VM_RUNNING");
+}
+
+TEST(KeepKvmclock, MovesTheTscsOnly) {
+  Pair pair;
+  ASSERT_TRUE(pair.ok());
+  v1::SetTscStateRequest request = pair.Request();
+  request.set_keep_kvmclock(true);
+  const Snapshot before = Look(*pair.destination_vm);
+  const auto applied = pair.to->SetTscState(request);
+  ASSERT_TRUE(applied.ok()) << applied.status();
+  EXPECT_FALSE(applied->kvmclock().moved());
+  EXPECT_TRUE(HasWarning(applied->warnings(), v1::Warning::CODE_KVMCLOCK_KEPT));
+  const Snapshot after = Look(*pair.destination_vm);
+  EXPECT_NEAR(static_cast<double>(after.kvmclock_ns - before.kvmclock_ns),
+              static_cast<double>(after.true_ns - before.true_ns), 1);
+  ExpectTrueErrorWithin(pair, *applied, 2'100'000);
+}
+
+TEST(RepeatedApply, GivesTheSameTscsUpToTheBound) {
+  Pair pair;
+  ASSERT_TRUE(pair.ok());
+  const v1::SetTscStateRequest request = pair.Request();
+  for (int i = 0; i < 3; ++i) {
+    const auto applied = pair.to->SetTscState(request);
+    ASSERT_TRUE(applied.ok()) << applied.status();
+    ExpectTrueErrorWithin(pair, *applied, 2'100'000);
+    pair.time->Advance(777'777'777);
+  }
+}
+
+TEST(UntrustedClock, AcceptedWhereTheAgentPermitsItAndSaid) {
+  PairOptions options;
+  options.destination.agent.limits.permit_untrusted_clock = true;
+  Pair pair(options);
+  ASSERT_TRUE(pair.ok());
+  pair.destination->clock().Distrust("test");
+  v1::SetTscStateRequest request = pair.Request();
+  request.set_allow_untrusted_clock(true);
+  const auto applied = pair.to->SetTscState(request);
+  ASSERT_TRUE(applied.ok()) << applied.status();
+  EXPECT_TRUE(HasWarning(applied->warnings(), v1::Warning::CODE_CLOCK_UNTRUSTED));
+  EXPECT_FALSE(applied->has_error_bound());
+}
+
+TEST(HigherError, AcceptedWhereTheAgentPermitsIt) {
+  PairOptions options;
+  options.destination.agent.limits.permit_higher_error = true;
+  Pair pair(options);
+  ASSERT_TRUE(pair.ok());
+  pair.destination->clock().Trust(1'500'000);
+  v1::SetTscStateRequest request = pair.Request();
+  request.set_max_error_ns(2'000'000);
+  EXPECT_TRUE(pair.to->SetTscState(request).ok());
+}
+
+TEST(UnknownTai, IsSaid) {
+  PairOptions options;
+  options.source.host.clock.tai_offset_s = 0;
+  Pair pair(options);
+  ASSERT_TRUE(pair.ok());
+  const auto applied = pair.to->SetTscState(pair.Request());
+  ASSERT_TRUE(applied.ok()) << applied.status();
+  EXPECT_TRUE(HasWarning(applied->warnings(), v1::Warning::CODE_TAI_UNKNOWN));
+}
+
+TEST(LeapSecond, DoesNotMoveGuestTimeWhereTaiIsKnown) {
+  Pair pair;
+  ASSERT_TRUE(pair.ok());
+  v1::SetTscStateRequest request = pair.Request();
+  // After the capture a second was inserted: CLOCK_REALTIME went back by one, TAI did not.
+  sim::HostClock& clock = pair.destination->host().clock();
+  clock.SetRealtimeErrorNs(7'000 - 1'000'000'000);
+  clock.SetTaiOffsetS(38);
+  const auto applied = pair.to->SetTscState(request);
+  ASSERT_TRUE(applied.ok()) << applied.status();
+  ExpectTrueErrorWithin(pair, *applied, 2'100'000);
+}
+
+TEST(ManyVcpus, A1024VcpuVmOfUnequalPhasesIsHandedOver) {
+  PairOptions options;
+  options.guest.vcpu_ids = sim::DenseIds(1024);
+  options.guest.phase_ticks.clear();
+  for (uint64_t i = 0; i < 1024; ++i) options.guest.phase_ticks.push_back(i * 1'000'003);
+  options.destination_guest.vcpu_ids = options.guest.vcpu_ids;
+  Pair pair(options);
+  ASSERT_TRUE(pair.ok());
+  const v1::SetTscStateRequest request = pair.Request();
+  EXPECT_LE(request.state().ByteSizeLong(), 24u * 1024 + 128);
+  const auto applied = pair.to->SetTscState(request);
+  ASSERT_TRUE(applied.ok()) << applied.status();
+  EXPECT_EQ(applied->vcpus_size(), 1024);
+  ExpectTrueErrorWithin(pair, *applied, 2'100'000);
+}
+
+TEST(ManyVms, SixteenAreHandedOverSideBySide) {
+  constexpr int kVms = 16;
+  Pair pair;
+  ASSERT_TRUE(pair.ok());
+  std::vector<std::unique_ptr<sim::SimGuest>> guests;
+  for (int i = 0; i < kVms; ++i) {
+    sim::SimGuestOptions options;
+    options.vm_id = absl::StrCat("vm-", i);
+    options.vcpu_ids = sim::DenseIds(2);
+    options.phase_ticks = {0, 1'000u + static_cast<uint64_t>(i)};
+    for (sim::SimNode* node : {pair.source.get(), pair.destination.get()}) {
+      auto guest = node->AddGuest(options);
+      ASSERT_TRUE(guest.ok()) << guest.status();
+      guests.push_back(*std::move(guest));
+    }
+  }
+  std::vector<client::HandoffReport> reports(kVms);
+  std::vector<std::thread> callers;
+  for (int i = 0; i < kVms; ++i) {
+    callers.emplace_back([&, i] {
+      client::HandoffRequest request;
+      request.source_vm_id = absl::StrCat("vm-", i);
+      request.apply.set_vm_id(request.source_vm_id);
+      request.apply.set_mode(v1::APPLY_MODE_ELAPSED);
+      reports[static_cast<size_t>(i)] = client::Handoff(*pair.from, *pair.to, request);
+    });
+  }
+  for (std::thread& caller : callers) caller.join();
+  const int64_t now_ns = pair.time->NowNs();
+  for (size_t i = 0; i < kVms; ++i) {
+    ASSERT_TRUE(reports[i].status.ok()) << reports[i].status;
+    const auto should = guests[2 * i]->GuestTscAt(now_ns);
+    const auto is = guests[2 * i + 1]->GuestTscAt(now_ns);
+    EXPECT_EQ(is[1] - is[0], 1'000u + i);
+    EXPECT_LE(std::abs(TicksToNs(static_cast<int64_t>(is[0] - should[0]), 2'100'000)),
+              reports[i].apply.error_bound().total_ns());
+  }
+}
+
+TEST(HostInfo, SaysThatItIsSimulatedAndWhatItCanDo) {
+  Pair pair;
+  ASSERT_TRUE(pair.ok());
+  const auto info = pair.to->GetHostInfo();
+  ASSERT_TRUE(info.ok()) << info.status();
+  EXPECT_TRUE(info->simulated());
+  EXPECT_EQ(info->host_name(), "destination");
+  EXPECT_EQ(info->tsc_khz(), 3'500'000u);
+  EXPECT_TRUE(info->tsc_scaling());
+  EXPECT_EQ(info->tsc_scaling_frac_bits(), 32u);
+  EXPECT_TRUE(info->tsc_stable());
+  EXPECT_TRUE(info->kvm_available());
+  EXPECT_TRUE(info->clock().trusted());
+  EXPECT_EQ(info->clock().error_bound_ns(), 20'000u);
+  EXPECT_EQ(info->clock().tai_offset_s(), 37u);
+  EXPECT_EQ(info->vm_count(), 1u);
+}
+
+TEST(RunState, IsAskedForByGetVm) {
+  Pair pair;
+  ASSERT_TRUE(pair.ok());
+  const auto run_state = [&] { return pair.to->GetVm("vm")->run_state(); };
+  EXPECT_EQ(run_state(), v1::Vm::RUN_STATE_PAUSED);
+  ASSERT_TRUE(pair.destination_vm->Resume().ok());
+  EXPECT_EQ(run_state(), v1::Vm::RUN_STATE_RUNNING);
+  pair.destination_vm->Pause();
+  EXPECT_EQ(run_state(), v1::Vm::RUN_STATE_PAUSED);
+}
+
+}  // namespace
+}  // namespace tsc_handoff
