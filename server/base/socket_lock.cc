@@ -20,8 +20,9 @@ absl::StatusOr<SocketLock> SocketLock::Take(const std::string& socket_path) {
   }
   // /run is empty after a boot. Only the last directory is made: a path that is wrong further up is
   // a mistake.
-  const std::string directory = socket_path.substr(0, socket_path.rfind('/'));
-  if (!directory.empty()) (void)mkdir(directory.c_str(), 0750);
+  const size_t slash = socket_path.rfind('/');
+  if (slash != std::string::npos && slash > 0)
+    (void)mkdir(socket_path.substr(0, slash).c_str(), 0750);
   const std::string lock_path = absl::StrCat(socket_path, ".lock");
   UniqueFd lock(open(lock_path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600));
   if (!lock.valid()) {

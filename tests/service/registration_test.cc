@@ -482,9 +482,14 @@ TEST_F(Registration, PathThatIsNoSocketIsNotTouched) {
   unlink((path + ".lock").c_str());
 }
 
-TEST_F(Registration, DirectoryThatIsMissingIsNamed) {
-  const absl::Status status = StartWith(directory_ + "/missing/vmm.sock");
+TEST_F(Registration, DirectoryIsMadeButNotItsParents) {
+  const std::string made = directory_ + "/made";
+  EXPECT_TRUE(StartWith(made + "/vmm.sock").ok());
+  EXPECT_EQ(access(made.c_str(), F_OK), 0);
+  const absl::Status status = StartWith(directory_ + "/missing/missing/vmm.sock");
   EXPECT_THAT(std::string(status.message()), HasSubstr("does the directory exist"));
+  unlink((made + "/vmm.sock.lock").c_str());
+  rmdir(made.c_str());
 }
 
 TEST_F(Registration, StaleSocketIsReplaced) {
