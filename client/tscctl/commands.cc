@@ -9,10 +9,10 @@
 #include "client/lib/handoff.h"
 #include "client/lib/rpc_error.h"
 #include "client/lib/state_view.h"
-#include "client/lib/version.h"
 #include "client/tscctl/json_output.h"
 #include "client/tscctl/report.h"
 #include "client/tscctl/state_file.h"
+#include "server/base/version.h"
 
 namespace tsc_handoff::tscctl {
 namespace {
@@ -222,8 +222,8 @@ Result RunDecode(const Options& options, Io& io) {
 }
 
 Result RunVersion(Io& io) {
-  io.out << (io.json ? VersionAsJson(client::kVersion)
-                     : absl::StrCat("tscctl ", client::kVersion, "\n"));
+  io.out << (io.json ? VersionAsJson(tsc_handoff::kVersion)
+                     : absl::StrCat("tscctl ", tsc_handoff::kVersion, "\n"));
   return std::nullopt;
 }
 

@@ -11,8 +11,8 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "client/lib/agent_client.h"
-#include "client/lib/version.h"
 #include "client/tscctl/help_text.h"
+#include "server/base/version.h"
 
 namespace tsc_handoff::tscctl {
 namespace {
@@ -280,7 +280,7 @@ std::variant<Options, HelpRequest, UsageError> ParseOptions(
                                                                : std::string(client::kDefaultAgent);
   CLI::App app(std::string(kMainDescription) + "\n");
   Declare(&app, &options, &raw);
-  app.set_version_flag("--version", std::string("tscctl ") + client::kVersion);
+  app.set_version_flag("--version", std::string("tscctl ") + tsc_handoff::kVersion);
   // CLI11 wants the arguments from the last to the first.
   std::vector<std::string> reversed(args.rbegin(), args.rend());
   try {

@@ -3,6 +3,8 @@
 #ifndef TSC_HANDOFF_CLIENT_VMM_HEADER_LAYOUT_H_
 #define TSC_HANDOFF_CLIENT_VMM_HEADER_LAYOUT_H_
 
+#include "client/vmm/tsc_wire.h"
+
 #ifdef __cplusplus
 #define CHECK_SIZE(type, size) static_assert(sizeof(struct type) == (size), #type)
 #else
@@ -19,7 +21,7 @@ CHECK_SIZE(tsc_vcpu_state, 2 * U32 + 3 * U64);
 CHECK_SIZE(tsc_kvmclock, 5 * U64 + 2 * U32);
 CHECK_SIZE(tsc_kvm_fault, 4 * U32 + 2 * U64);
 CHECK_SIZE(tsc_kvm_progress, 3 * U32);
-CHECK_SIZE(tsc_kvm_target, 2 * U32 + 2 * U64 + 2 * U32);
+CHECK_SIZE(tsc_kvm_target, 2 * U32 + 3 * U64 + 2 * U32);
 CHECK_SIZE(tsc_kvmclock_result, 2 * U64 + 2 * U32);
 CHECK_SIZE(tsc_kvm_host, 6 * U32);
 CHECK_SIZE(tsc_wire_header, U32 + 2 * U16 + U64);

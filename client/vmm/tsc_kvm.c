@@ -278,9 +278,23 @@ static int verify_kvmclock(const struct operation* op, const struct tsc_kvm_targ
   return 0;
 }
 
+/* Fills in what KVM_SET_CLOCK needs to bring kvmclock onto the target. */
+static void aim_kvmclock(const struct operation* op, const struct tsc_kvm_target* target,
+                         int64_t aim_ns, struct kvm_clock_data* data) {
+  memset(data, 0, sizeof(*data));
+  if (target->realtime_ns != 0) {
+    data->clock = target->kvmclock_ns + (uint64_t)aim_ns;
+    data->realtime = target->realtime_ns;
+    data->flags = KVM_CLOCK_REALTIME;
+  } else {
+    data->clock = kvmclock_target_at(target, op->ops->rdtsc(op->ops->ctx)) + (uint64_t)aim_ns;
+  }
+}
+
 /*
- * KVM_SET_CLOCK means "now", and now is a little after the value was computed. So write, see by how
- * much it missed, aim earlier by that much. On bare metal the second write is within tens of ns.
+ * KVM_SET_CLOCK means "now", and the kernel's now is a little off: it counts from one reading
+ * of the time and stores relative to another. So write, see by how much it missed, aim
+ * earlier by that much. On bare metal the second write is within tens of ns.
  */
 static int write_kvmclock(const struct operation* op, const struct tsc_kvm_target* target,
                           struct tsc_kvmclock_result* out) {
@@ -288,9 +302,8 @@ static int write_kvmclock(const struct operation* op, const struct tsc_kvm_targe
   memset(out, 0, sizeof(*out));
   do {
     struct kvm_clock_data data;
-    memset(&data, 0, sizeof(data));
     enter(op, TSC_STEP_WRITE_KVMCLOCK, 0);
-    data.clock = kvmclock_target_at(target, op->ops->rdtsc(op->ops->ctx)) + (uint64_t)aim_ns;
+    aim_kvmclock(op, target, aim_ns, &data);
     if (issue(op, op->vm->vm_fd, KVM_SET_CLOCK, &data, 0) != 0) return -1;
     ++out->writes;
     enter(op, TSC_STEP_VERIFY_KVMCLOCK, 0);
@@ -358,17 +371,20 @@ static int verify_all(const struct operation* op, const struct tsc_vcpu_state* w
   return 0;
 }
 
-/* kvmclock as it was read before, as a target to go back to. */
+/* kvmclock as it was read before, as a target to go back to; `wanted` relates host TSC and
+ * realtime. */
 static struct tsc_kvm_target target_from_reading(const struct tsc_kvmclock* reading,
-                                                 uint32_t host_tsc_khz) {
-  struct tsc_kvm_target target;
-  memset(&target, 0, sizeof(target));
+                                                 const struct tsc_kvm_target* wanted) {
+  struct tsc_kvm_target target = *wanted;
   target.kvmclock_ns = reading->kvmclock_ns;
   target.host_tsc_ticks =
       (reading->flags & KVM_CLOCK_HOST_TSC)
           ? reading->pair_host_tsc_ticks
           : reading->tsc_before_ticks + (reading->tsc_after_ticks - reading->tsc_before_ticks) / 2;
-  target.host_tsc_khz = host_tsc_khz;
+  if (wanted->realtime_ns != 0) {
+    int64_t apart = (int64_t)(target.host_tsc_ticks - wanted->host_tsc_ticks);
+    target.realtime_ns += (uint64_t)ticks_to_ns(apart, wanted->host_tsc_khz);
+  }
   return target;
 }
 
@@ -425,8 +441,7 @@ uint32_t tsc_kvm_apply(const struct tsc_kvm_ops* ops, const struct tsc_kvm_vm* v
   if (cancelled(&op)) {
     (void)fail(&op, TSC_KVM_CANCELLED, 0);
   } else if (write_and_verify(&op, target, wanted, after, clock) != 0) {
-    struct tsc_kvm_target old_kvmclock =
-        target_from_reading(&kvmclock_before, target->host_tsc_khz);
+    struct tsc_kvm_target old_kvmclock = target_from_reading(&kvmclock_before, target);
     int kvmclock_touched = fault->step >= TSC_STEP_WRITE_KVMCLOCK;
     if (roll_back(&op, target->flags, before, kvmclock_touched ? &old_kvmclock : NULL) != 0) {
       fault->outcome = TSC_KVM_ROLLBACK_FAILED;

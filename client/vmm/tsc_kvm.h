@@ -136,14 +136,19 @@ int tsc_kvm_cancel(struct tsc_kvm_progress* progress);
 
 /*
  * Where kvmclock shall be: kvmclock_ns when the host TSC is host_tsc_ticks, on a host of
- * host_tsc_khz. The instant is in the past when it is written; the host TSC says how much has
- * passed since, and reading back corrects the rest.
+ * host_tsc_khz. The instant is in the past when it is written.
+ *
+ * realtime_ns is CLOCK_REALTIME at that instant: the kernel itself adds what has passed since
+ * (KVM_CLOCK_REALTIME), up to the moment at which it sets the clock. With 0 it is the host TSC that
+ * says how much has passed, and what KVM_SET_CLOCK takes before that moment (it signals every vCPU)
+ * goes into the error. Either way reading back corrects the rest.
  */
 struct tsc_kvm_target {
   uint32_t flags;
   uint32_t vcpu_count;
   uint64_t kvmclock_ns;
   uint64_t host_tsc_ticks;
+  uint64_t realtime_ns; /* 0: not known */
   uint32_t host_tsc_khz;
   uint32_t reserved;
 };

@@ -4,8 +4,11 @@
 #include <signal.h>
 #include <spdlog/sinks/stdout_color_sinks.h>
 #include <spdlog/spdlog.h>
+#include <sys/resource.h>
 
+#include <cerrno>
 #include <cstdio>
+#include <cstring>
 #include <memory>
 #include <string>
 #include <utility>
@@ -26,6 +29,17 @@ std::unique_ptr<clock::ClockSource> MakeClockSource(const CommandLine& command_l
   return std::make_unique<clock::KernelClockSource>();
 }
 
+// The agent holds a descriptor for each vCPU; the usual soft limit of 1,024 would not do for one
+// large VM.
+void RaiseDescriptorLimit() {
+  rlimit limit = {};
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
+  limit.rlim_cur = limit.rlim_max;
+  if (setrlimit(RLIMIT_NOFILE, &limit) != 0) {
+    spdlog::warn("cannot raise the limit of descriptors: {}", strerror(errno));
+  }
+}
+
 // Faults of the host do not keep the agent from starting: it is asked what is wrong through its
 // API.
 void WarnOfHost(const host::HostFacts& facts) {
@@ -43,6 +57,7 @@ int Run(const CommandLine& command_line) {
   sigaddset(&stop_signals, SIGINT);
   pthread_sigmask(SIG_BLOCK, &stop_signals, nullptr);
 
+  RaiseDescriptorLimit();
   Platform platform;
   platform.facts = host::ReadHostFacts();
   platform.host_clock = std::make_unique<clock::LinuxHostClock>();

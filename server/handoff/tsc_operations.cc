@@ -84,6 +84,7 @@ port::ApplyOrder MakeOrder(const time::ApplyPlan& plan, const TimeReference& ref
   if (plan.kvmclock.has_value()) {
     order.target.flags |= TSC_TARGET_WRITE_KVMCLOCK;
     order.target.kvmclock_ns = plan.kvmclock->kvmclock_ns;
+    order.target.realtime_ns = static_cast<uint64_t>(reference.realtime_ns);
   }
   order.vcpus.reserve(plan.vcpus.size());
   for (size_t i = 0; i < plan.vcpus.size(); ++i) {
@@ -100,6 +101,9 @@ void FillVcpus(const TscState& state, const std::vector<tsc_vcpu_state>& before,
                ApplyOutcome& outcome) {
   std::vector<uint64_t> captured;
   std::vector<uint64_t> now;
+  captured.reserve(after.size());
+  now.reserve(after.size());
+  outcome.vcpus.reserve(after.size());
   for (size_t i = 0; i < after.size(); ++i) {
     const uint64_t guest =
         time::GuestTsc(scaling, outcome.reference.host_tsc_ticks, after[i].tsc_offset_ticks);

@@ -72,7 +72,7 @@ absl::StatusOr<Applied> CooperativePort::WriteAll(const ApplyOrder& order) {
   body.target.vcpu_count = static_cast<uint32_t>(order.vcpus.size());
   const size_t tail_size = order.vcpus.size() * sizeof(tsc_vcpu_state);
   std::vector<std::byte> request = Message(TSC_WIRE_WRITE, body, tail_size);
-  std::memcpy(request.data() + sizeof(body), order.vcpus.data(), tail_size);
+  if (tail_size > 0) std::memcpy(request.data() + sizeof(body), order.vcpus.data(), tail_size);
   auto answer =
       Call(std::move(request), TSC_WIRE_WRITE_DONE, sizeof(tsc_wire_write_done), kPortTimeout);
   if (!answer.ok()) return answer.status();

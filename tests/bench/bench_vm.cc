@@ -34,7 +34,7 @@ constexpr char kDescription[] =
 constexpr char kVmId[] = "bench";
 constexpr uint32_t kSimulatedKhz = 2'600'000;
 constexpr int kReferences = 500;
-// The stages in between need medians only.
+// The stages in between only explain: fewer samples do.
 constexpr int kStagesEvery = 4;
 
 struct Options {

@@ -82,15 +82,18 @@ void ExpectAtTarget(const ClockReading& reading, const tsc_kvm_target& target,
 
 TEST_P(KeepingKernel, KvmclockReachesItsTarget) {
   ASSERT_NO_FATAL_FAILURE(MakeVm());
-  for (bool equal : {true, false, true}) {
-    SCOPED_TRACE(equal ? "equal offsets" : "unequal offsets");
-    tsc_kvm_target target = Target(TSC_TARGET_WRITE_KVMCLOCK);
-    vm_->PassTime(1'000'000);
-    ApplyResult result = access_->Apply(target, equal ? EqualStates(5) : OddStates());
-    ASSERT_EQ(result.fault.outcome, TSC_KVM_OK) << StepName(result.fault.step);
-    ExpectAtTarget(Snapshot().kvmclock, target, result.kvmclock, traits().kvmclock_slack_ns);
-    ASSERT_NO_FATAL_FAILURE(RunAll());
-    ExpectAtTarget(Snapshot().kvmclock, target, result.kvmclock, traits().kvmclock_slack_ns);
+  for (bool realtime : {false, true}) {
+    for (bool equal : {true, false, true}) {
+      SCOPED_TRACE(testing::Message() << (equal ? "equal" : "unequal") << " offsets, "
+                                      << (realtime ? "with" : "without") << " realtime");
+      tsc_kvm_target target = Target(TSC_TARGET_WRITE_KVMCLOCK, realtime);
+      vm_->PassTime(1'000'000);
+      ApplyResult result = access_->Apply(target, equal ? EqualStates(5) : OddStates());
+      ASSERT_EQ(result.fault.outcome, TSC_KVM_OK) << StepName(result.fault.step);
+      ExpectAtTarget(Snapshot().kvmclock, target, result.kvmclock, traits().kvmclock_slack_ns);
+      ASSERT_NO_FATAL_FAILURE(RunAll());
+      ExpectAtTarget(Snapshot().kvmclock, target, result.kvmclock, traits().kvmclock_slack_ns);
+    }
   }
 }
 

@@ -87,12 +87,13 @@ std::vector<tsc_vcpu_state> AnyKernel::EqualStates(uint64_t offset_ticks) const 
   return out;
 }
 
-tsc_kvm_target AnyKernel::Target(uint32_t flags) const {
+tsc_kvm_target AnyKernel::Target(uint32_t flags, bool realtime) const {
   tsc_kvm_target out = {};
   out.flags = flags;
   out.vcpu_count = count();
   out.host_tsc_khz = traits().host_khz;
   out.host_tsc_ticks = vm_->kernel()->rdtsc(vm_->kernel()->ctx);
+  if (realtime) out.realtime_ns = vm_->RealtimeNs();
   out.kvmclock_ns = 86'400'000'000'000;
   return out;
 }

@@ -48,7 +48,9 @@ class AnyKernel : public testing::TestWithParam<ContractParam> {
   std::vector<tsc_vcpu_state> OddStates(uint64_t variant = 0) const;
   // The same with one offset for all.
   std::vector<tsc_vcpu_state> EqualStates(uint64_t offset_ticks) const;
-  tsc_kvm_target Target(uint32_t flags) const;
+  // kvmclock a day after the VM was made, now. With `realtime` the kernel is to add what passes
+  // until it is set.
+  tsc_kvm_target Target(uint32_t flags, bool realtime = false) const;
   // Gives the VM states that no new VM has: unequal phases, adjustments, armed timers where it has
   // deadline timers, a frequency of its own.
   void GiveItAPast();

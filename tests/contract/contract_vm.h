@@ -69,6 +69,8 @@ class ContractVm {
   // From Block() to Unblock() the vCPU executes inside KVM_RUN: an ioctl on it does not return.
   virtual absl::Status Block(uint32_t i) = 0;
   virtual absl::Status Unblock(uint32_t i) = 0;
+  // The host's CLOCK_REALTIME.
+  virtual uint64_t RealtimeNs() = 0;
   // Lets guest time pass.
   virtual void PassTime(int64_t ns) = 0;
   // Captures the VM from a process that did not make it, and returns the fault.

@@ -5,6 +5,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 #include <x86intrin.h>
 
@@ -66,6 +67,12 @@ class RealContractVm final : public ContractVm {
         ReadNumber(vcpu + "tsc-scaling-ratio-frac-bits").value_or(traits_.frac_bits));
     out.ratio = ReadNumber(vcpu + "tsc-scaling-ratio").value_or(uint64_t{1} << out.frac_bits);
     return out;
+  }
+
+  uint64_t RealtimeNs() override {
+    timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    return static_cast<uint64_t>(now.tv_sec) * 1'000'000'000 + static_cast<uint64_t>(now.tv_nsec);
   }
 
   void PassTime(int64_t ns) override {

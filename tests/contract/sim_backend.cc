@@ -51,6 +51,8 @@ class SimContractVm final : public ContractVm {
     return absl::OkStatus();
   }
 
+  uint64_t RealtimeNs() override { return static_cast<uint64_t>(host_.clock().PeekRealtimeNs()); }
+
   void PassTime(int64_t ns) override { host_.clock().time().Advance(ns); }
 
   absl::StatusOr<tsc_kvm_fault> CaptureFromOtherProcess() override {

@@ -271,7 +271,8 @@ struct BadAnswer {
 const BadAnswer kBadAnswers[] = {
     {"nothing but a header", [](WirePeer::Bytes& b) { b.resize(sizeof(tsc_wire_header)); }},
     {"shorter than a header", [](WirePeer::Bytes& b) { b.resize(7); }},
-    {"one vCPU too few", [](WirePeer::Bytes& b) { b.resize(b.size() - sizeof(tsc_vcpu_state)); }},
+    {"one vCPU too few",
+     [](WirePeer::Bytes& b) { b.erase(b.end() - sizeof(tsc_vcpu_state), b.end()); }},
     {"one byte too many", [](WirePeer::Bytes& b) { b.push_back({}); }},
     {"longer than any answer", [](WirePeer::Bytes& b) { b.resize(4096); }},
     {"the wrong magic", [](WirePeer::Bytes& b) { b[0] = std::byte{0}; }},

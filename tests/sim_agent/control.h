@@ -3,6 +3,7 @@
 // At start, on stdout:
 //   {"event":"ready","pid":N,"hosts":[{"name":S,"address":"127.0.0.1:N","port":N,"metrics_port":N,
 //     "tsc_khz":N,"vendor":"vmx"|"svm","scaling":B,"wall_error_ns":N,"bound_ns":N}]}
+// where metrics_port is 0 without --metrics;
 // and in role vmms, when all VMs are registered: {"event":"registered","pid":N,"vms":N,"vcpus":N}
 //
 // Each line on stdin is answered by one line on stdout with "ok":true, or

@@ -74,7 +74,7 @@ int RunHosts(const CommandLine& command_line) {
   std::vector<std::unique_ptr<SimNode>> nodes;
   for (size_t i = 0; i < command_line.hosts.size(); ++i) {
     SimNodeOptions options = command_line.hosts[i];
-    options.agent.metrics_address = "127.0.0.1:0";
+    if (command_line.metrics) options.agent.metrics_address = "127.0.0.1:0";
     if (i == 0) options.agent.vmm_socket = command_line.vmm_socket;
     auto node = SimNode::Start(time, std::move(options));
     if (!node.ok()) return Fail(std::string(node.status().message()));

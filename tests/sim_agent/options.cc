@@ -92,6 +92,8 @@ void AddOptions(CLI::App& app, CommandLine& out, std::vector<std::string>& hosts
                  "The first host's agent serves VMMs here (role hosts, agent), or VMMs connect "
                  "here (role vmms)")
       ->type_name("PATH");
+  app.add_flag("--metrics", out.metrics,
+               "Serve each agent's Prometheus metrics, on ports of their own choice");
   app.add_option("--vms", out.vms, "Role vmms: number of VMs [1]")->check(CLI::Range(1, 4096));
   app.add_option("--vcpus", out.vcpus, "Role vmms: vCPUs of each VM [1]")
       ->check(CLI::Range(1, static_cast<int>(TSC_KVM_MAX_VCPUS)));

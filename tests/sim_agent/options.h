@@ -23,6 +23,7 @@ struct CommandLine {
   Role role = Role::kHosts;
   std::vector<SimNodeOptions> hosts;
   std::string vmm_socket;
+  bool metrics = false;
   std::string log_level = "warn";
   // Of role vmms.
   uint32_t vms = 1;
