@@ -21,7 +21,7 @@ import time
 from typing import Any
 
 from ..cluster import KernelError, NodeError, QemuError
-from ..demo.lab import LabError
+from ..programs import LabError
 from . import figures, memory, places
 
 PARTS = ("real", "simulated", "memory")

@@ -11,7 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from ..demo.lab import VMM_SOCKET, Lab, LabError, binary
+from ..demo.lab import VMM_SOCKET, Lab
+from ..programs import LabError, binary
 from .figures import Environment
 
 VCPUS = (1, 8, 64, 256, 1024)

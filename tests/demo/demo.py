@@ -14,10 +14,10 @@ import sys
 import tempfile
 
 from ..cluster import KernelError, NodeError, QemuError
+from ..programs import LabError
 from ..witness import WitnessError
 from . import real
 from .evidence import Evidence, as_text, failures
-from .lab import LabError
 
 MAX_VCPUS = 64
 

@@ -6,8 +6,6 @@ The demo, the cluster tests and the benchmarks use it. `with Lab(...) as lab:` l
 from __future__ import annotations
 
 import json
-import os
-import pathlib
 import subprocess
 import threading
 import time
@@ -17,26 +15,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..cluster import Cluster, Node, NodeError, NodeProcess
+from ..programs import LabError, binary
 from ..witness import WitnessControl, start_witness
 
 AGENT_PORT = 50051
 VMM_SOCKET = "/run/tsc-handoff-vmm.sock"
 PROGRAMS = ("server/agent/tsc-agent", "client/tscctl/tscctl", "tests/witness/witness")
-
-
-class LabError(RuntimeError):
-    """Something in the lab does not work; the text says what and shows the end of the log."""
-
-
-def binary(name: str) -> pathlib.Path:
-    """A program that Bazel built, for example "server/agent/tsc-agent"."""
-    root = os.environ.get("TSC_BAZEL_BIN")
-    if not root:
-        raise LabError("TSC_BAZEL_BIN is not set: start this with ./run, which builds the programs first")
-    path = pathlib.Path(root) / name
-    if not path.is_file():
-        raise LabError(f"{path} is not built: run ./run build")
-    return path.resolve()
 
 
 def signed(ticks: int) -> int:

@@ -5,13 +5,12 @@ A simulated guest executes nothing. Its "own view" is therefore its TSC at the i
 
 from __future__ import annotations
 
-import json
-import subprocess
 import time
 from typing import Any
 
+from ..programs import SimAgent
 from .evidence import Evidence, Vcpu
-from .lab import LabError, binary, signed, tscctl
+from .lab import signed, tscctl
 from .real import adjusts, phases
 from .steps import Steps
 
@@ -22,38 +21,8 @@ VM = "witness"
 LOOKS = 100
 
 
-class SimAgent:
-    """One sim_agent process with both hosts; ends with its stdin."""
-
-    def __init__(self) -> None:
-        arguments = [word for host in HOSTS for word in ("--host", host)]
-        self._process = subprocess.Popen([binary("tests/sim_agent/sim_agent"), *arguments], stdin=subprocess.PIPE,
-                                         stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-        self.hosts: list[dict[str, Any]] = self._read()["hosts"]
-
-    def close(self) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        self._process.wait(timeout=20)
-
-    def request(self, cmd: str, **fields: Any) -> dict[str, Any]:
-        assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps({"cmd": cmd, **fields}) + "\n")
-        self._process.stdin.flush()
-        reply = self._read()
-        if not reply["ok"]:
-            raise LabError(f"sim_agent: {cmd}: {reply['error']}")
-        return reply
-
-    def truth(self, host: int) -> dict[str, Any]:
-        return dict(next(vm for vm in self.request("truth", vm=VM)["vms"] if vm["host"] == host))
-
-    def _read(self) -> dict[str, Any]:
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline()
-        if not line:
-            raise LabError(f"sim_agent ended with {self._process.wait(timeout=20)}")
-        return dict(json.loads(line))
+def truth(agent: SimAgent, host: int) -> dict[str, Any]:
+    return dict(next(vm for vm in agent.request("truth", vm=VM)["vms"] if vm["host"] == host))
 
 
 class Watch:
@@ -64,8 +33,8 @@ class Watch:
         self.backward_steps = [0] * vcpus
         self._last: list[int | None] = [None] * vcpus
 
-    def look(self, truth: dict[str, Any]) -> None:
-        for i, vcpu in enumerate(truth["vcpus"]):
+    def look(self, seen: dict[str, Any]) -> None:
+        for i, vcpu in enumerate(seen["vcpus"]):
             now, last = vcpu["guest_tsc_ticks"], self._last[i]
             self.looks[i] += 1
             self.backward_steps[i] += last is not None and signed(now - last) < 0
@@ -75,11 +44,9 @@ class Watch:
 def run(vcpus: int) -> Evidence:
     steps = Steps()
     with steps.step("start", "starting agents on two simulated hosts, Intel at 2.1 GHz and AMD at 3.5 GHz"):
-        agent = SimAgent()
-    try:
+        agent = SimAgent(*(word for host in HOSTS for word in ("--host", host)))
+    with agent:
         return _handoff(agent, vcpus, steps)
-    finally:
-        agent.close()
 
 
 def _handoff(agent: SimAgent, vcpus: int, steps: Steps) -> Evidence:
@@ -89,17 +56,17 @@ def _handoff(agent: SimAgent, vcpus: int, steps: Steps) -> Evidence:
         agent.request("create_vm", host=1, vm=VM, vcpus=vcpus)
         agent.request("resume", host=0, vm=VM)
         for _ in range(LOOKS):
-            watch.look(agent.truth(0))
+            watch.look(truth(agent, 0))
     with steps.step("handoff", "pausing it and handing its TSCs over"):
         agent.request("pause", host=0, vm=VM)
         paused_at = time.monotonic()
-        result = tscctl("-o", "json", "handoff", VM, "--from", agent.hosts[0]["address"], "--to",
-                        agent.hosts[1]["address"]).json
+        result = tscctl("-o", "json", "handoff", VM, "--from", agent.addresses[0], "--to",
+                        agent.addresses[1]).json
         agent.request("resume", host=1, vm=VM)
         blackout_ms = (time.monotonic() - paused_at) * 1000
     with steps.step("run on", "letting it run on the other host"):
         for _ in range(LOOKS):
-            watch.look(agent.truth(1))
+            watch.look(truth(agent, 1))
         agent.request("pause", host=1, vm=VM)
     both = {vm["host"]: vm for vm in agent.request("truth", vm=VM)["vms"]}  # at one instant of true time
     return _evidence(both[0], both[1], result, watch, blackout_ms, steps)

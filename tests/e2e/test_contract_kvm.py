@@ -8,7 +8,8 @@ from xml.etree import ElementTree
 import pytest
 
 from ..bochs import bochs
-from ..demo.lab import Lab, binary
+from ..demo.lab import Lab
+from ..programs import binary
 from . import gtest_cases
 
 PROGRAM = "tests/contract/contract_kvm"
