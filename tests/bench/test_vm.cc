@@ -12,6 +12,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "server/clock/host_clock.h"
 
 namespace tsc_handoff::bench {
 namespace {
@@ -45,6 +46,7 @@ class RealVm final : public TestVm {
     return {vm_.get(), static_cast<uint32_t>(vcpus_.size()), vcpus_.data()};
   }
   const tsc_kvm_ops* ops() const override { return tsc_kvm_linux_ops(); }
+  int64_t RealtimeNs() const override { return clock::LinuxHostClock().ReadRealtimeNs(); }
 
  private:
   static absl::Status Failed(const std::string& what) {
@@ -68,6 +70,7 @@ class SimulatedVm final : public TestVm {
 
   tsc_kvm_vm view() const override { return vm_.view(); }
   const tsc_kvm_ops* ops() const override { return ioctl_ns_ > 0 ? &ops_ : inner_; }
+  int64_t RealtimeNs() const override { return host_.clock().ReadRealtimeNs(); }
 
  private:
   using Clock = std::chrono::steady_clock;
@@ -111,6 +114,12 @@ tsc_vmm_config Config(const TestVm& vm, const std::string& vm_id, const char* vm
   return config;
 }
 
+// The host TSC at which kvmclock was read.
+uint64_t ReadAtTicks(const tsc_kvmclock& reading) {
+  if ((reading.flags & KVM_CLOCK_HOST_TSC) != 0) return reading.pair_host_tsc_ticks;
+  return reading.tsc_before_ticks + (reading.tsc_after_ticks - reading.tsc_before_ticks) / 2;
+}
+
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<TestVm>> MakeRealVm(uint32_t vcpus) { return RealVm::Make(vcpus); }
@@ -140,6 +149,9 @@ absl::Status BareLoop::Capture() {
   tsc_kvm_progress progress = {};
   tsc_kvm_fault fault;
   tsc_kvm_capture(vm_.ops(), &view, &progress, states_.data(), &kvmclock_, &fault);
+  const uint64_t now_ticks = vm_.ops()->rdtsc(vm_.ops()->ctx);
+  realtime_ns_ = static_cast<uint64_t>(vm_.RealtimeNs()) -
+                 (now_ticks - ReadAtTicks(kvmclock_)) * 1'000'000 / host_khz_;
   return ToStatus("capture", fault);
 }
 
@@ -161,10 +173,8 @@ tsc_kvm_target BareLoop::Target() const {
   target.vcpu_count = static_cast<uint32_t>(states_.size());
   target.kvmclock_ns = kvmclock_.kvmclock_ns;
   target.host_tsc_khz = host_khz_;
-  target.host_tsc_ticks = (kvmclock_.flags & KVM_CLOCK_HOST_TSC) != 0
-                              ? kvmclock_.pair_host_tsc_ticks
-                              : kvmclock_.tsc_before_ticks +
-                                    (kvmclock_.tsc_after_ticks - kvmclock_.tsc_before_ticks) / 2;
+  target.host_tsc_ticks = ReadAtTicks(kvmclock_);
+  target.realtime_ns = realtime_ns_;
   return target;
 }
 

@@ -25,6 +25,8 @@ class TestVm {
   virtual ~TestVm() = default;
   virtual tsc_kvm_vm view() const = 0;
   virtual const tsc_kvm_ops* ops() const = 0;
+  // CLOCK_REALTIME of the VM's host.
+  virtual int64_t RealtimeNs() const = 0;
 };
 
 absl::StatusOr<std::unique_ptr<TestVm>> MakeRealVm(uint32_t vcpus);
@@ -60,6 +62,7 @@ class BareLoop {
   std::vector<tsc_vcpu_state> before_;
   std::vector<tsc_vcpu_state> after_;
   tsc_kvmclock kvmclock_ = {};
+  uint64_t realtime_ns_ = 0;  // at the middle of kvmclock_'s bracket
 };
 
 // The VM's registration with one agent.

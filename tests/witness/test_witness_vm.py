@@ -9,8 +9,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from cluster import EXCHANGE, Cluster, Node
-from witness import WitnessControl, WitnessError, WitnessProcess, start_witness
+from ..cluster import EXCHANGE, Cluster, Node
+from . import WitnessControl, WitnessError, WitnessProcess, start_witness
 
 _MODULUS = 1 << 64
 _FAR_TICKS = 1 << 45  # hours: more than the guest's TSC can have moved on between two readings
