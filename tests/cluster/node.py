@@ -271,8 +271,11 @@ class Node:
         mac = f"52:54:00:7c:%02x:{config.mac_suffix:02x}"
         # readonly: the node can never change the machine. multidevs=remap: `/` may span mounts.
         share = "local,id={0},path={1},security_model=none,multidevs=remap"
+        # thread=single: with a thread for each CPU, QEMU's TCG may go on running a kernel instruction that the guest has
+        # patched meanwhile (a static key when the first VM appears), and the node freezes for good; seen after about 200
+        # VMs made and closed, and once at the first.
         argv = [
-            qemu.QEMU, "-accel", "tcg,thread=multi", "-machine", "q35", "-cpu", "max,+svm",
+            qemu.QEMU, "-accel", "tcg,thread=single", "-machine", "q35", "-cpu", "max,+svm",
             "-smp", str(config.smp), "-m", str(config.memory_mb), "-nodefaults", "-no-user-config",
             "-no-reboot", "-display", "none", "-name", config.name,
             "-serial", f"file:{_escaped(self.console_path)}",

@@ -20,6 +20,8 @@ namespace {
 constexpr size_t kMemorySize = 0x10000;
 constexpr uint64_t kReadTscAt = 0x1000;
 constexpr uint64_t kSpinAt = 0x1100;
+constexpr uint64_t kIgnoreInterruptAt = 0x1200;
+constexpr uint64_t kStackAt = 0x3000;
 constexpr uint64_t kSlotsAt = 0x4000;
 constexpr size_t kSlotSize = 16;
 
@@ -28,6 +30,12 @@ constexpr unsigned char kReadTscCode[] = {0x0f, 0x31, 0x66, 0x89, 0x07, 0x66, 0x
                                           0x57, 0x04, 0xe6, 0x10, 0xeb, 0xf3};
 // inc word [bx+8]; jmp to the start
 constexpr unsigned char kSpinCode[] = {0xff, 0x47, 0x08, 0xeb, 0xfb};
+// iret
+constexpr unsigned char kIgnoreInterruptCode[] = {0xcf};
+constexpr uint32_t kTimerVector = 0x30;
+
+constexpr uint64_t kReservedFlag = 1u << 1;
+constexpr uint64_t kInterruptFlag = 1u << 9;
 
 constexpr int kKick = SIGUSR1;
 constexpr int64_t kDeadlineNs = 20'000'000'000;
@@ -96,6 +104,9 @@ absl::Status RealGuest::MakeMemory() {
   memory_ = static_cast<unsigned char*>(memory);
   memcpy(memory_ + kReadTscAt, kReadTscCode, sizeof(kReadTscCode));
   memcpy(memory_ + kSpinAt, kSpinCode, sizeof(kSpinCode));
+  memcpy(memory_ + kIgnoreInterruptAt, kIgnoreInterruptCode, sizeof(kIgnoreInterruptCode));
+  const uint16_t handler[2] = {kIgnoreInterruptAt, 0};  // offset, segment
+  memcpy(memory_ + kTimerVector * sizeof(handler), handler, sizeof(handler));
   kvm_userspace_memory_region region = {};
   region.memory_size = kMemorySize;
   region.userspace_addr = reinterpret_cast<uintptr_t>(memory);
@@ -149,9 +160,8 @@ absl::Status RealGuest::SetDeadlineMode(int fd) {
   kvm_lapic_state lapic;
   if (ioctl(fd, KVM_GET_LAPIC, &lapic) != 0) return Errno("KVM_GET_LAPIC");
   uint32_t spurious = kApicEnabled | 0xff;
-  // Not masked, because KVM never clears the deadline of a masked timer. The guest runs with
-  // interrupts off, so that vector 0x30 stays pending.
-  uint32_t timer = kDeadlineMode | 0x30;
+  // Not masked, because KVM never clears the deadline of a masked timer.
+  uint32_t timer = kDeadlineMode | kTimerVector;
   memcpy(lapic.regs + kSpuriousVector, &spurious, sizeof(spurious));
   memcpy(lapic.regs + kLvtTimer, &timer, sizeof(timer));
   if (ioctl(fd, KVM_SET_LAPIC, &lapic) != 0) return Errno("KVM_SET_LAPIC");
@@ -172,7 +182,10 @@ absl::Status RealGuest::SetRegisters(uint32_t i, uint64_t rip) {
   kvm_regs regs = {};
   regs.rip = rip;
   regs.rbx = kSlotsAt + i * kSlotSize;
-  regs.rflags = 2;
+  regs.rsp = kStackAt;
+  // Interrupts are on while it spins: Bochs does not leave a guest for the host's interrupts while
+  // the guest's own are off, and a guest that never leaves stops a machine of one CPU for good.
+  regs.rflags = kReservedFlag | (rip == kSpinAt ? kInterruptFlag : 0);
   if (ioctl(fd, KVM_SET_REGS, &regs) != 0) return Errno("KVM_SET_REGS");
   return absl::OkStatus();
 }
