@@ -67,6 +67,7 @@ int main(int argc, char** argv) {
   tsc_vmm_pause(session); /* no vCPU is in KVM_RUN, and none will enter it */
 
   printf("VM example is registered and paused; try: tscctl get example. Enter ends it.\n");
+  fflush(stdout);
   (void)getchar();
   tsc_vmm_close(session);
   return 0;

@@ -6,6 +6,8 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
 #include "server/base/error.h"
 #include "server/clock/reference.h"
 
@@ -15,6 +17,11 @@ namespace {
 using time::TimeReference;
 using time::TscScaling;
 using time::TscState;
+
+// For a state that seems to come from the future: how long its time is waited for at the most, and
+// how often it is looked at.
+constexpr absl::Duration kLongestWait = absl::Milliseconds(100);
+constexpr absl::Duration kWaitStep = absl::Microseconds(20);
 
 void NoteRunState(registry::RegisteredVm& vm, const absl::Status& status) {
   if (status.ok()) vm.set_run_state(registry::RunState::kPaused);
@@ -247,6 +254,21 @@ absl::StatusOr<CaptureOutcome> TscOperations::Capture(const std::string& vm_id) 
   return outcome;
 }
 
+absl::StatusOr<time::ApplyPlan> TscOperations::PlanWhenTimeHasPassed(
+    const TscState& state, const TscScaling& scaling, const time::ApplyPolicy& policy,
+    TimeReference& reference) {
+  const absl::Time give_up =
+      absl::Now() + std::min(absl::Nanoseconds(policy.max_error_ns), kLongestWait);
+  while (true) {
+    auto taken = TakeReference();
+    if (!taken.ok()) return taken.status();
+    reference = *taken;
+    auto plan = time::PlanApply(state, reference, scaling, policy);
+    if (ReasonOf(plan.status()) != Reason::kTimeWouldGoBack || absl::Now() >= give_up) return plan;
+    absl::SleepFor(kWaitStep);
+  }
+}
+
 absl::StatusOr<ApplyOutcome> TscOperations::Apply(const ApplyRequest& request) {
   if (absl::Status status = CheckHost(); !status.ok()) return status;
   auto lease = registry_.Lease(request.vm_id);
@@ -258,18 +280,17 @@ absl::StatusOr<ApplyOutcome> TscOperations::Apply(const ApplyRequest& request) {
 
   TscState state = request.state;
   if (request.keep_kvmclock) state.kvmclock.reset();
-  auto reference = TakeReference();
-  if (!reference.ok()) return reference.status();
-  auto plan = time::PlanApply(state, *reference, *scaling, PolicyFor(request));
+  TimeReference reference;
+  auto plan = PlanWhenTimeHasPassed(state, *scaling, PolicyFor(request), reference);
   if (!plan.ok()) return plan.status();
 
   ApplyOutcome outcome;
-  outcome.reference = *reference;
+  outcome.reference = reference;
   outcome.elapsed_ns = plan->elapsed_ns;
   outcome.elapsed_ticks = plan->elapsed_ticks;
   outcome.bound = plan->bound;
   outcome.validated_only = request.validate_only;
-  const port::ApplyOrder order = MakeOrder(*plan, *reference, state.guest_khz, host_.tsc);
+  const port::ApplyOrder order = MakeOrder(*plan, reference, state.guest_khz, host_.tsc);
   if (request.validate_only) {
     auto read = lease->port().ReadAll();
     NoteRunState(lease->vm(), read.status());

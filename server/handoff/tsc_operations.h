@@ -114,6 +114,13 @@ class TscOperations {
   absl::Status CheckHost() const;
   time::ApplyPolicy PolicyFor(const ApplyRequest& request) const;
   absl::StatusOr<time::TimeReference> TakeReference();
+  // Takes a reference and plans by it. Two clocks that are right within their bounds can make a
+  // state seem to come from the future; for as long as the largest error that is allowed, that is
+  // waited for instead of refused. No guest TSC goes back either way.
+  absl::StatusOr<time::ApplyPlan> PlanWhenTimeHasPassed(const time::TscState& state,
+                                                        const time::TscScaling& scaling,
+                                                        const time::ApplyPolicy& policy,
+                                                        time::TimeReference& reference);
 
   const host::HostFacts& host_;
   registry::VmRegistry& registry_;

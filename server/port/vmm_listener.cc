@@ -21,6 +21,8 @@ namespace tsc_handoff::port {
 namespace {
 
 constexpr int kBacklog = 128;
+constexpr char kOutOfDescriptors[] =
+    "the agent is out of descriptors; raise its limit (LimitNOFILE), then try again";
 
 int64_t RealtimeNs() {
   return std::chrono::duration_cast<std::chrono::nanoseconds>(
@@ -89,7 +91,8 @@ VmmListener::~VmmListener() { Stop(); }
 absl::Status VmmListener::Start() {
   epoll_ = UniqueFd(epoll_create1(EPOLL_CLOEXEC));
   wake_ = UniqueFd(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
-  if (!epoll_.valid() || !wake_.valid()) {
+  spare_ = UniqueFd(eventfd(0, EFD_CLOEXEC));
+  if (!epoll_.valid() || !wake_.valid() || !spare_.valid()) {
     return absl::ResourceExhaustedError(
         absl::StrCat("cannot make an epoll or eventfd: ", strerror(errno)));
   }
@@ -179,9 +182,23 @@ void VmmListener::TakeAdopted() {
 void VmmListener::AcceptAll() {
   while (true) {
     UniqueFd socket(accept4(listening_.get(), nullptr, nullptr, SOCK_CLOEXEC));
-    if (!socket.valid()) return;
+    if (!socket.valid()) {
+      if (errno != EMFILE && errno != ENFILE) return;
+      if (!RefuseForWantOfDescriptors()) return;
+      continue;
+    }
     AddConnection(std::move(socket), registry::PortKind::kCooperative);
   }
+}
+
+// A connection that is not accepted would be reported by epoll again and again. Gives the spare
+// descriptor up for as long as it takes to tell the VMM. False when there was nobody to tell.
+bool VmmListener::RefuseForWantOfDescriptors() {
+  spare_ = UniqueFd();
+  const UniqueFd socket(accept4(listening_.get(), nullptr, nullptr, SOCK_CLOEXEC));
+  if (socket.valid()) SendRefused(socket.get(), kOutOfDescriptors);
+  spare_ = UniqueFd(eventfd(0, EFD_CLOEXEC));
+  return socket.valid();
 }
 
 void VmmListener::AddConnection(UniqueFd socket, registry::PortKind kind) {
@@ -264,7 +281,8 @@ absl::Status VmmListener::OnMessage(Connection& connection) {
   if (packet.size <= 0) return absl::UnavailableError("the VMM ended its registration");
   if (packet.truncated || static_cast<size_t>(packet.size) < sizeof(tsc_wire_header)) {
     return absl::InvalidArgumentError(
-        "a registration message has an impossible length or too many descriptors");
+        "a registration message has an impossible length or too many descriptors, or the agent is "
+        "out of descriptors");
   }
   tsc_wire_header header;
   std::memcpy(&header, packet.bytes, sizeof(header));
@@ -350,19 +368,18 @@ absl::Status VmmListener::Register(Connection& connection) {
   // The port gets a descriptor of its own for the connection; this one stays the key of the epoll
   // set, so that it cannot be closed, and its number used again, while it is watched.
   UniqueFd port_socket(fcntl(fd, F_DUPFD_CLOEXEC, 0));
-  if (!port_socket.valid()) return absl::ResourceExhaustedError("the agent is out of descriptors");
+  if (!port_socket.valid()) return absl::ResourceExhaustedError(kOutOfDescriptors);
   auto vm = std::make_shared<registry::RegisteredVm>(
       std::move(identity),
       std::make_unique<CooperativePort>(connection.vm_id, connection.ids, std::move(port_socket)),
       std::move(descriptors));
-  // Leased until WELCOME is out, so that no operation can overtake it.
-  const registry::VmLease lease(vm);
-  tsc_wire_header welcome = {TSC_WIRE_MAGIC, TSC_WIRE_VERSION, TSC_WIRE_WELCOME, 0};
-  if (absl::Status status = registry_.Add(vm); !status.ok()) return status;
-  if (send(fd, &welcome, sizeof(welcome), MSG_NOSIGNAL | MSG_DONTWAIT) != sizeof(welcome)) {
-    registry_.Remove(*vm);
+  absl::Status added = registry_.Add(vm, [fd] {
+    const tsc_wire_header welcome = {TSC_WIRE_MAGIC, TSC_WIRE_VERSION, TSC_WIRE_WELCOME, 0};
+    if (send(fd, &welcome, sizeof(welcome), MSG_NOSIGNAL | MSG_DONTWAIT) == sizeof(welcome))
+      return absl::OkStatus();
     return absl::UnavailableError("the VMM ended its registration");
-  }
+  });
+  if (!added.ok()) return added;
   // From here on only the port reads; this thread waits for the connection's end.
   epoll_event event = {.events = EPOLLRDHUP, .data = {.fd = fd}};
   epoll_ctl(epoll_.get(), EPOLL_CTL_MOD, fd, &event);

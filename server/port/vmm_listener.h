@@ -76,6 +76,7 @@ class VmmListener {
   void Serve();
   void TakeAdopted();
   void AcceptAll();
+  bool RefuseForWantOfDescriptors();
   void AddConnection(UniqueFd socket, registry::PortKind kind);
   void OnReadable(int fd);
   void DropExpired();
@@ -97,6 +98,7 @@ class VmmListener {
   UniqueFd listening_;
   UniqueFd epoll_;
   UniqueFd wake_;
+  UniqueFd spare_;  // given up to tell a VMM that there are no descriptors left
   std::thread thread_;
 
   // Of the listener's thread.

@@ -7,7 +7,8 @@
 
 namespace tsc_handoff::registry {
 
-absl::Status VmRegistry::Add(std::shared_ptr<RegisteredVm> vm) {
+absl::Status VmRegistry::Add(std::shared_ptr<RegisteredVm> vm,
+                             const std::function<absl::Status()>& announce) {
   std::lock_guard<std::mutex> lock(mutex_);
   const std::string& vm_id = vm->identity().vm_id;
   if (const auto found = vms_.find(vm_id); found != vms_.end()) {
@@ -19,6 +20,7 @@ absl::Status VmRegistry::Add(std::shared_ptr<RegisteredVm> vm) {
                  absl::StrCat("this agent serves at most ", max_vms_, " VMs"),
                  {{"limit", absl::StrCat(max_vms_)}});
   }
+  if (absl::Status status = announce(); !status.ok()) return status;
   vms_.emplace(vm_id, std::move(vm));
   return absl::OkStatus();
 }

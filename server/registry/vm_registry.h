@@ -8,6 +8,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -77,8 +78,10 @@ class VmRegistry {
  public:
   explicit VmRegistry(size_t max_vms) : max_vms_(max_vms) {}
 
-  // Errors: ALREADY_EXISTS when the id is taken (by whom stands in the message), kLimitExceeded.
-  absl::Status Add(std::shared_ptr<RegisteredVm> vm);
+  // `announce` tells the VMM, when nothing else can go wrong and before anybody can find the VM; it
+  // must be quick. Errors: ALREADY_EXISTS when the id is taken (by whom stands in the message),
+  // kLimitExceeded, and those of `announce`.
+  absl::Status Add(std::shared_ptr<RegisteredVm> vm, const std::function<absl::Status()>& announce);
 
   // Removes exactly this VM; a later one of the same id is not touched.
   void Remove(const RegisteredVm& vm);

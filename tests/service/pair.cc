@@ -12,6 +12,7 @@
 namespace tsc_handoff {
 namespace {
 
+using ::testing::Each;
 using ::testing::HasSubstr;
 using ::testing::Not;
 
@@ -164,6 +165,28 @@ std::vector<int64_t> Pair::TrueErrorTicks() const {
   std::vector<int64_t> errors;
   for (size_t i = 0; i < is.size(); ++i) errors.push_back(static_cast<int64_t>(is[i] - should[i]));
   return errors;
+}
+
+double TicksToNs(int64_t ticks, uint32_t khz) { return static_cast<double>(ticks) * 1e6 / khz; }
+
+bool HasWarning(const google::protobuf::RepeatedPtrField<v1::Warning>& warnings,
+                v1::Warning::Code code) {
+  for (const v1::Warning& warning : warnings) {
+    if (warning.code() != code) continue;
+    EXPECT_FALSE(warning.message().empty());
+    return true;
+  }
+  return false;
+}
+
+void ExpectTrueErrorWithin(const Pair& pair, const v1::SetTscStateResponse& applied,
+                           uint32_t guest_khz) {
+  const std::vector<int64_t> errors = pair.TrueErrorTicks();
+  EXPECT_THAT(errors, Each(errors.front()));
+  ASSERT_TRUE(applied.has_error_bound());
+  EXPECT_LE(std::abs(TicksToNs(errors.front(), guest_khz)),
+            static_cast<double>(applied.error_bound().total_ns()));
+  EXPECT_EQ(applied.phase_error_ticks(), 0u);
 }
 
 }  // namespace tsc_handoff

@@ -93,6 +93,16 @@ class Pair {
   bool ok_ = false;
 };
 
+double TicksToNs(int64_t ticks, uint32_t khz);
+
+// Also checks that it says something.
+bool HasWarning(const google::protobuf::RepeatedPtrField<v1::Warning>& warnings,
+                v1::Warning::Code code);
+
+// One error for all vCPUs, which is phase exact, and within the bound.
+void ExpectTrueErrorWithin(const Pair& pair, const v1::SetTscStateResponse& applied,
+                           uint32_t guest_khz);
+
 }  // namespace tsc_handoff
 
 #endif  // TSC_HANDOFF_TESTS_SERVICE_PAIR_H_
