@@ -193,6 +193,21 @@ absl::StatusOr<v1::HostInfo> AgentClient::GetHostInfo() {
   return std::move(*response.mutable_host());
 }
 
+absl::StatusOr<v1::CompareClocksResponse> AgentClient::CompareClocks(absl::string_view peer) {
+  v1::CompareClocksRequest request;
+  request.set_peer(std::string(peer));
+  v1::CompareClocksResponse response;
+  absl::Status status = Read([&](absl::Duration left) {
+    grpc::ClientContext context;
+    SetDeadline(left, &context);
+    return FromGrpc(rpc_->stub->CompareClocks(&context, request, &response), target_,
+                    "CompareClocks");
+  });
+  if (!status.ok()) return status;
+  if (!response.has_probe()) return BadAnswer(target_, "without a probe");
+  return response;
+}
+
 absl::StatusOr<std::vector<v1::Vm>> AgentClient::ListVms() {
   std::vector<v1::Vm> vms;
   v1::ListVmsRequest request;

@@ -62,6 +62,10 @@ class AgentClient {
 
   absl::StatusOr<tschandoff::v1::Vm> GetVm(absl::string_view vm_id);
 
+  // Has this agent probe the one at `peer` (HOST:PORT, as this agent reaches it) and compare. Clocks
+  // that disagree are an answer.
+  absl::StatusOr<tschandoff::v1::CompareClocksResponse> CompareClocks(absl::string_view peer);
+
   // The answer always has a state.
   absl::StatusOr<tschandoff::v1::GetTscStateResponse> GetTscState(absl::string_view vm_id);
 

@@ -6,7 +6,9 @@
 #include <spdlog/spdlog.h>
 #include <sys/stat.h>
 
+#include <atomic>
 #include <list>
+#include <optional>
 #include <utility>
 
 #include "absl/strings/match.h"
@@ -14,9 +16,13 @@
 #include "absl/strings/str_join.h"
 #include "absl/strings/strip.h"
 #include "absl/time/clock.h"
+#include "server/agent/clock_watch.h"
 #include "server/base/socket_lock.h"
 #include "server/base/version.h"
+#include "server/handoff/timekeeper.h"
+#include "server/handoff/tsc_operations.h"
 #include "server/metrics/metrics.h"
+#include "server/peer/grpc_peer_prober.h"
 #include "server/port/vmm_listener.h"
 #include "server/registry/vm_registry.h"
 #include "server/service/tsc_agent_service.h"
@@ -39,8 +45,14 @@ class AgentImpl final : public Agent {
         registry_(options.max_vms),
         metrics_(tschandoff::v1::TscAgent::service_full_name(),
                  service::TscAgentService::MethodNames(), kVersion, [this] { return Live(); }),
-        operations_(platform_.facts, registry_, *platform_.host_clock, *platform_.clock_source,
-                    options.limits),
+        prober_(*platform_.host_clock, platform_.facts.tsc.host_khz),
+        timekeeper_(
+            platform_.facts, *platform_.host_clock, *platform_.clock, prober_, options_.limits,
+            [this](const std::string& peer, const time::ClockProbe& probe) {
+              metrics_.Probed(
+                  peer, {probe.wall_offset_ns, probe.wall_offset_error_ns, probe.round_trip_ns});
+            }),
+        operations_(platform_.facts, registry_, timekeeper_, options_.limits),
         listener_({.socket_path = options.vmm_socket,
                    .max_handshakes = 64,
                    .on_event =
@@ -48,8 +60,8 @@ class AgentImpl final : public Agent {
                          spdlog::info("vm={} vmm_pid={} {}", vm_id, pid, what);
                        }},
                   registry_, *platform_.descriptor_check),
-        service_(
-            {platform_.facts, registry_, *platform_.clock_source, operations_, metrics_, pool_}) {}
+        service_({platform_.facts, registry_, timekeeper_, operations_, metrics_, pool_,
+                  [this] { return PeerAddress(); }}) {}
 
   ~AgentImpl() override { Stop(absl::Seconds(1)); }
 
@@ -70,6 +82,7 @@ class AgentImpl final : public Agent {
   void Adopt(UniqueFd socket) override { listener_.Adopt(std::move(socket)); }
 
   void Stop(absl::Duration grace) override {
+    clock_watch_.reset();
     if (server_ != nullptr) {
       server_->GetHealthCheckService()->SetServingStatus(false);
       server_->Shutdown(absl::ToChronoTime(absl::Now() + grace));
@@ -117,9 +130,31 @@ class AgentImpl final : public Agent {
                                                         absl::StrJoin(options_.listen, ", "),
                                                         "; is another agent running?"));
     }
-    server_->GetHealthCheckService()->SetServingStatus(
-        tschandoff::v1::TscAgent::service_full_name(), true);
+    started_ = true;
+    // The agent as a whole serves on; the service of handoffs does while the clock is trusted.
+    clock_watch_.emplace(timekeeper_, [this](bool trusted) {
+      server_->GetHealthCheckService()->SetServingStatus(
+          tschandoff::v1::TscAgent::service_full_name(), trusted);
+    });
     return absl::OkStatus();
+  }
+
+  // Where other hosts reach this agent; empty while that is not known.
+  std::string PeerAddress() const {
+    const std::string& given = options_.peer_address;
+    if (!started_ || (!given.empty() && !absl::EndsWith(given, ":0"))) return given;
+    for (size_t i = 0; i < options_.listen.size(); ++i) {
+      const std::string& address = given.empty() ? options_.listen[i] : given;
+      if (absl::StartsWith(options_.listen[i], kUnixPrefix)) continue;
+      if (given.empty() && !MeansTheSameElsewhere(address)) continue;
+      return absl::StrCat(address.substr(0, address.rfind(':')), ":", ports_[i]);
+    }
+    return "";
+  }
+
+  static bool MeansTheSameElsewhere(const std::string& address) {
+    return !IsLoopback(address) && !absl::StartsWith(address, "0.0.0.0:") &&
+           !absl::StartsWith(address, "[::]:");
   }
 
   metrics::LiveValues Live() {
@@ -128,9 +163,12 @@ class AgentImpl final : public Agent {
       ++(vm->identity().port == registry::PortKind::kInProcess ? values.vms_in_process
                                                                : values.vms_cooperative);
     }
-    const clock::ClockQuality quality = platform_.clock_source->Read();
+    const clock::ClockQuality quality = timekeeper_.Now().quality;
     values.clock_trusted = quality.trusted;
+    values.clock_status = clock::StatusName(quality.status);
     values.clock_error_bound_ns = quality.error_bound_ns;
+    values.clock_age_ns = quality.age_ns;
+    values.clock_frequency_correction = quality.frequency_correction;
     return values;
   }
 
@@ -138,6 +176,8 @@ class AgentImpl final : public Agent {
   const Platform platform_;
   registry::VmRegistry registry_;
   metrics::Metrics metrics_;
+  peer::GrpcPeerProber prober_;
+  handoff::Timekeeper timekeeper_;
   handoff::TscOperations operations_;
   service::WorkerPool pool_{options_.worker_threads, kMaxQueuedOperations};
   port::VmmListener listener_;
@@ -146,6 +186,8 @@ class AgentImpl final : public Agent {
   std::vector<int> ports_;
   int metrics_port_ = 0;
   std::unique_ptr<grpc::Server> server_;
+  std::atomic<bool> started_{false};  // ports_ do not change any more
+  std::optional<ClockWatch> clock_watch_;
 };
 
 }  // namespace

@@ -14,9 +14,9 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "server/base/unique_fd.h"
-#include "server/clock/clock_source.h"
+#include "server/clock/clock_quality.h"
 #include "server/clock/host_clock.h"
-#include "server/handoff/tsc_operations.h"
+#include "server/handoff/limits.h"
 #include "server/host/host_facts.h"
 #include "server/port/descriptor_check.h"
 
@@ -29,6 +29,9 @@ struct Options {
   bool insecure_network = false;
   std::string vmm_socket = "/run/tsc-handoff/vmm.sock";  // empty: no socket for VMMs
   std::string metrics_address = "127.0.0.1:9464";        // empty: no metrics served
+  // HOST:PORT at which other hosts' agents reach this one, told by GetHostInfo; port 0 stands for
+  // the port chosen. Empty: the first of `listen` that other hosts can reach, if any.
+  std::string peer_address;
   handoff::Limits limits;
   size_t max_vms = 4096;
   size_t worker_threads = 16;
@@ -38,7 +41,7 @@ struct Options {
 struct Platform {
   host::HostFacts facts;
   std::unique_ptr<clock::HostClock> host_clock;
-  std::unique_ptr<clock::ClockSource> clock_source;
+  std::unique_ptr<clock::ClockView> clock;
   std::unique_ptr<port::DescriptorCheck> descriptor_check;
 };
 

@@ -16,17 +16,45 @@
 
 #include "server/agent/agent.h"
 #include "server/agent/options.h"
+#include "server/clock/auto_clock_source.h"
+#include "server/clock/chrony_clock_source.h"
+#include "server/clock/clock_monitor.h"
+#include "server/clock/fixed_clock_source.h"
+#include "server/clock/kernel_clock_source.h"
 
 namespace tsc_handoff::agent {
 namespace {
 
 constexpr absl::Duration kGrace = absl::Seconds(5);
 
-std::unique_ptr<clock::ClockSource> MakeClockSource(const CommandLine& command_line) {
-  if (command_line.fixed_clock_error_ns > 0) {
-    return std::make_unique<clock::FixedClockSource>(command_line.fixed_clock_error_ns);
+std::unique_ptr<clock::ClockSource> MakeChrony(const ClockOptions& options) {
+  clock::ChronyOptions chrony;
+  chrony.address = options.chrony_address;
+  return std::make_unique<clock::ChronyClockSource>(std::move(chrony));
+}
+
+std::unique_ptr<clock::ClockSource> MakeClockSource(const ClockOptions& options) {
+  using Source = ClockOptions::Source;
+  switch (options.source) {
+    case Source::kFixed:
+      return std::make_unique<clock::FixedClockSource>(options.fixed_error_ns);
+    case Source::kKernel:
+      return std::make_unique<clock::KernelClockSource>();
+    case Source::kChrony:
+      return MakeChrony(options);
+    case Source::kAuto:
+      break;
   }
-  return std::make_unique<clock::KernelClockSource>();
+  return std::make_unique<clock::AutoClockSource>(MakeChrony(options),
+                                                  std::make_unique<clock::KernelClockSource>(),
+                                                  options.tracker.max_silence_ns);
+}
+
+std::unique_ptr<clock::ClockView> MakeClock(const ClockOptions& options) {
+  clock::MonitorOptions monitor;
+  monitor.tracker = options.tracker;
+  return std::make_unique<clock::ClockMonitor>(monitor, MakeClockSource(options),
+                                               std::make_unique<clock::LinuxHostClock>());
 }
 
 // The agent holds a descriptor for each vCPU; the usual soft limit of 1,024 would not do for one
@@ -61,7 +89,7 @@ int Run(const CommandLine& command_line) {
   Platform platform;
   platform.facts = host::ReadHostFacts();
   platform.host_clock = std::make_unique<clock::LinuxHostClock>();
-  platform.clock_source = MakeClockSource(command_line);
+  platform.clock = MakeClock(command_line.clock);
   platform.descriptor_check = std::make_unique<port::KvmDescriptorCheck>();
   WarnOfHost(platform.facts);
   const std::string host_name = platform.facts.host_name;

@@ -3,10 +3,11 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 
-#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
 #include "server/base/version.h"
+#include "server/clock/chrony_clock_source.h"
+#include "server/peer/grpc_peer_prober.h"
 
 namespace tsc_handoff::agent {
 namespace {
@@ -23,6 +24,7 @@ constexpr char kFooter[] =
     "  tsc-agent --listen 127.0.0.1:50051            serve callers of this host by TCP\n"
     "  tsc-agent --clock fixed:40us                  the clock is disciplined by PTP and watched "
     "by other means\n"
+    "  tsc-agent --peer-address host1:50051          other agents probe this host's clock there\n"
     "\n"
     "Then try: tscctl host; tscctl vms\n"
     "\n"
@@ -53,24 +55,50 @@ CLI::Option* AddDuration(CLI::App& app, const std::string& flag, int64_t& out_ns
       ->type_name("DURATION");
 }
 
-void AddClock(CLI::App& app, CommandLine& out) {
+// Reads the value of --clock; an error message when it is none.
+std::string ParseClock(const std::string& text, ClockOptions& out) {
+  using Source = ClockOptions::Source;
+  absl::string_view rest = text;
+  if (text == "auto") {
+    out.source = Source::kAuto;
+  } else if (text == "kernel") {
+    out.source = Source::kKernel;
+  } else if (text == "chrony") {
+    out.source = Source::kChrony;
+  } else if (absl::ConsumePrefix(&rest, "chrony:") && !rest.empty()) {
+    out.source = Source::kChrony;
+    out.chrony_address = std::string(rest);
+    return std::string(clock::ChronyClockSource::CheckAddress(out.chrony_address).message());
+  } else if (absl::ConsumePrefix(&rest, "fixed:")) {
+    out.source = Source::kFixed;
+    return ParseDuration(std::string(rest), out.fixed_error_ns);
+  } else {
+    return absl::StrCat("\"", text,
+                        "\" is none of auto, chrony, chrony:ADDRESS, kernel and "
+                        "fixed:DURATION");
+  }
+  return "";
+}
+
+void AddClock(CLI::App& app, ClockOptions& out) {
   app.add_option_function<std::string>(
          "--clock",
          [&out](const std::string& text) {
-           constexpr char kFixed[] = "fixed:";
-           if (text == "kernel") return;
-           std::string error =
-               absl::StrCat("\"", text, "\" is neither \"kernel\" nor \"fixed:DURATION\"");
-           if (absl::StartsWith(text, kFixed)) {
-             error = ParseDuration(std::string(absl::StripPrefix(text, kFixed)),
-                                   out.fixed_clock_error_ns);
-           }
-           if (!error.empty()) throw CLI::ValidationError("--clock: " + error);
+           if (const std::string error = ParseClock(text, out); !error.empty())
+             throw CLI::ValidationError("--clock: " + error);
          },
-         "Who bounds the error of the wall clock: the kernel (adjtimex, as set by chrony with "
-         "rtcsync or ntpd), or "
-         "fixed:DURATION, a bound that you vouch for [kernel]")
-      ->type_name("kernel|fixed:DURATION");
+         "Who bounds the error of the wall clock: chronyd itself (at IP:PORT or a socket's path "
+         "[127.0.0.1:323]); the kernel (adjtimex, as any clock daemon keeps it); a bound that you "
+         "vouch for; auto: chronyd where it answers, else the kernel [auto]")
+      ->type_name("auto|chrony[:ADDRESS]|kernel|fixed:DURATION");
+  app.add_option("--clock-drift-ppm", out.tracker.drift_ppm,
+                 "Let the bound grow by this rate between two words of its source [50]")
+      ->check(CLI::Range(1, 1000));
+  app.add_option("--clock-max-missed-updates", out.tracker.max_missed_updates,
+                 "Do not trust a clock whose discipline has missed this many updates [8]")
+      ->check(CLI::Range(1, 1000));
+  AddDuration(app, "--clock-max-silence", out.tracker.max_silence_ns,
+              "Do not trust a clock whose source has been silent for this long [10s]");
 }
 
 void AddOptions(CLI::App& app, CommandLine& out) {
@@ -88,12 +116,24 @@ void AddOptions(CLI::App& app, CommandLine& out) {
          "--metrics", options.metrics_address,
          "Where to serve Prometheus metrics under /metrics; empty for nowhere [127.0.0.1:9464]")
       ->type_name("HOST:PORT");
-  AddClock(app, out);
+  AddClock(app, out.clock);
+  app.add_option_function<std::string>(
+         "--peer-address",
+         [&options](const std::string& text) {
+           const absl::Status status = peer::CheckPeerAddress("--peer-address", text);
+           if (!status.ok()) throw CLI::ValidationError(std::string(status.message()));
+           options.peer_address = text;
+         },
+         "Where other hosts' agents reach this one to probe its clock [the first --listen that "
+         "other hosts reach]")
+      ->type_name("HOST:PORT");
   AddDuration(app, "--max-error", options.limits.max_error_ns,
               "Refuse a handoff whose guest time could be wrong by more than this [1ms]");
   AddDuration(
       app, "--max-elapsed", options.limits.max_elapsed_ns,
       "Refuse a state captured longer ago than this, unless the request says otherwise [5m]");
+  AddDuration(app, "--max-commit-wait", options.limits.max_commit_wait_ns,
+              "Let an apply wait this long until it is certain that time has passed [100ms]");
   app.add_option("--rate-uncertainty-ppm", options.limits.rate_uncertainty_ppm,
                  "Assumed error of clock and TSC rates while a handoff lasts [50]")
       ->check(CLI::Range(1, 1000));
@@ -101,6 +141,9 @@ void AddOptions(CLI::App& app, CommandLine& out) {
                "Let requests accept a clock that is not trusted");
   app.add_flag("--permit-higher-error", options.limits.permit_higher_error,
                "Let requests ask for a max_error above --max-error");
+  app.add_flag("--require-probe", options.limits.require_probe,
+               "Refuse other hosts' states unless the request names the source's agent to be "
+               "probed");
   app.add_option("--max-vms", options.max_vms, "Serve at most this many VMs [4096]")
       ->check(CLI::Range(1, 100000));
   app.add_option("--log-level", out.log_level, "trace, debug, info, warn or error [info]")

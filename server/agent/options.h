@@ -9,13 +9,22 @@
 
 #include "absl/status/statusor.h"
 #include "server/agent/agent.h"
+#include "server/clock/clock_tracker.h"
 
 namespace tsc_handoff::agent {
 
+// Who is asked how good the wall clock is.
+struct ClockOptions {
+  enum class Source { kAuto, kChrony, kKernel, kFixed };
+  Source source = Source::kAuto;
+  std::string chrony_address = "127.0.0.1:323";  // IP:PORT or an absolute path
+  int64_t fixed_error_ns = 0;                    // of kFixed
+  clock::TrackerOptions tracker;
+};
+
 struct CommandLine {
   Options options;
-  // Bound of an operator-vouched clock in ns; 0: ask the kernel (adjtimex).
-  int64_t fixed_clock_error_ns = 0;
+  ClockOptions clock;
   std::string log_level = "info";
   // Not empty: print this and exit with `exit_code` (--help, --version, or a usage error).
   std::string message;

@@ -90,13 +90,18 @@ constexpr std::array kReasons = {
                "Repeat with the next agent."},
     ReasonText{Reason::kInternalError, "INTERNAL_ERROR", StatusCode::kInternal,
                "Report this as a bug."},
+    ReasonText{Reason::kPeerUnreachable, "PEER_UNREACHABLE", StatusCode::kUnavailable,
+               "Correct the peer's address (--peer-address of its agent), or look whether that "
+               "agent runs; then repeat."},
 };
 
 const ReasonText& TextOf(Reason reason) {
+  const ReasonText* bug = nullptr;
   for (const ReasonText& text : kReasons) {
     if (text.reason == reason) return text;
+    if (text.reason == Reason::kInternalError) bug = &text;
   }
-  return kReasons.back();
+  return *bug;
 }
 
 }  // namespace

@@ -48,6 +48,7 @@ enum class Reason {
   kLimitExceeded = 26,
   kAgentStopping = 27,
   kInternalError = 28,
+  kPeerUnreachable = 29,
 };
 
 using Metadata = std::map<std::string, std::string>;

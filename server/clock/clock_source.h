@@ -1,59 +1,56 @@
-// ClockSource: how far the host's wall clock may be from true time, and who says so. Unknown is the
-// safe answer: a source that cannot be read is not trusted.
+// ClockSource: who knows how far the host's wall clock may be from true time. Asked now and then by
+// the ClockMonitor, outside of any handoff; ClockTracker judges what it says.
 //
-// Threading: implementations may be called from any thread.
+// Threading: one thread at a time.
 #ifndef TSC_HANDOFF_SERVER_CLOCK_CLOCK_SOURCE_H_
 #define TSC_HANDOFF_SERVER_CLOCK_CLOCK_SOURCE_H_
 
-#include <sys/timex.h>
-
 #include <cstdint>
-#include <functional>
+#include <optional>
 #include <string>
 
 namespace tsc_handoff::clock {
 
-struct ClockQuality {
-  bool trusted = false;
-  int64_t error_bound_ns = 0;    // meaningful when trusted
-  int32_t tai_offset_s = 0;      // CLOCK_TAI - CLOCK_REALTIME, 0 not known
-  std::string source;            // "kernel" or "fixed"
-  std::string untrusted_reason;  // empty when trusted
+// What a source says at one moment. The default is the safe one: no answer.
+struct SourceReport {
+  enum class Word {
+    kNoAnswer,        // it cannot be reached, or what it says makes no sense
+    kUnsynchronised,  // it answers, and says that the clock follows nothing
+    kSynchronised,
+  };
+  Word word = Word::kNoAnswer;
+  // Why, when not synchronised: one sentence that says what to do. Empty otherwise.
+  std::string problem;
+
+  // Bound in ns on |CLOCK_REALTIME - true time|, above 0; meaningful when synchronised.
+  int64_t error_bound_ns = 0;
+  // The bound held this long before it was asked for (adjtimex renews it once a second), in ns.
+  int64_t bound_age_ns = 0;
+
+  // When the clock was last disciplined, as far as the source can tell. An identity that is another
+  // one after each update; nothing where there are no updates to see ("fixed").
+  std::optional<int64_t> update_id;
+  // How long ago that update was, in ns; meaningful with update_id. A source that sees updates only
+  // by comparing what it reads ("kernel") counts from the Ask that saw it.
+  int64_t since_update_ns = 0;
+  // Usual time between two updates, in ns; 0 not known.
+  int64_t update_interval_ns = 0;
+
+  int32_t tai_offset_s = 0;  // CLOCK_TAI - CLOCK_REALTIME, 0 not known
+  // A leap second is pending within this UTC day, in progress or only just over.
+  bool leap_second = false;
+  // Correction that the discipline applies to the oscillator's frequency, as a ratio (1e-6 is 1
+  // ppm); for monitoring only.
+  double frequency_correction = 0;
+  std::string source;  // "chrony", "kernel" or "fixed"
 };
 
 class ClockSource {
  public:
   virtual ~ClockSource() = default;
-  virtual ClockQuality Read() = 0;
-};
-
-// adjtimex(2): the bound is the kernel's maxerror; not trusted while STA_UNSYNC is set, while a
-// leap second is being inserted or deleted, or when the values make no sense. Blind to a clock
-// daemon that died: maxerror grows by 500 us a second, and STA_UNSYNC comes when it has reached 16
-// s; a bound limit catches that.
-class KernelClockSource final : public ClockSource {
- public:
-  // Calls adjtimex(2) with modes = 0; returns its result, or -errno. Injected for tests.
-  using Adjtimex = std::function<int(struct timex*)>;
-  KernelClockSource();
-  explicit KernelClockSource(Adjtimex adjtimex);
-  ClockQuality Read() override;
-
- private:
-  const Adjtimex adjtimex_;
-};
-
-// A bound that the operator vouches for, for hosts whose clock is disciplined and watched by means
-// that the agent does not see, or that are the reference themselves. tai_offset_s comes from the
-// kernel where it knows.
-class FixedClockSource final : public ClockSource {
- public:
-  explicit FixedClockSource(int64_t error_bound_ns, KernelClockSource::Adjtimex adjtimex = nullptr);
-  ClockQuality Read() override;
-
- private:
-  const int64_t error_bound_ns_;
-  const KernelClockSource::Adjtimex adjtimex_;
+  // `monotonic_ns` is CLOCK_MONOTONIC now. May take as long as a local daemon takes to answer, at
+  // most 300 ms.
+  virtual SourceReport Ask(int64_t monotonic_ns) = 0;
 };
 
 }  // namespace tsc_handoff::clock

@@ -1,4 +1,4 @@
-// The two clocks of a host that a reference is made of: its TSC and CLOCK_REALTIME.
+// The clocks of a host that a time reference is made of, and waiting by them.
 //
 // Threading: implementations may be called from any thread.
 #ifndef TSC_HANDOFF_SERVER_CLOCK_HOST_CLOCK_H_
@@ -15,6 +15,11 @@ class HostClock {
   virtual uint64_t ReadTsc() = 0;
   // CLOCK_REALTIME in ns since 1970.
   virtual int64_t ReadRealtimeNs() = 0;
+  // CLOCK_MONOTONIC in ns: slewed as CLOCK_REALTIME is, but never stepped, so that the difference of
+  // the two changes exactly when CLOCK_REALTIME is stepped.
+  virtual int64_t ReadMonotonicNs() = 0;
+  // Returns after `ns` of CLOCK_MONOTONIC; at once when ns <= 0.
+  virtual void SleepNs(int64_t ns) = 0;
 };
 
 // This machine's. Reads without a system call where the vDSO has one.
@@ -22,6 +27,8 @@ class LinuxHostClock final : public HostClock {
  public:
   uint64_t ReadTsc() override;
   int64_t ReadRealtimeNs() override;
+  int64_t ReadMonotonicNs() override;
+  void SleepNs(int64_t ns) override;
 };
 
 }  // namespace tsc_handoff::clock

@@ -6,9 +6,9 @@
 
 #include <optional>
 
-#include "client/vmm/tsc_kvm.h"
-#include "server/clock/clock_source.h"
+#include "server/clock/clock_quality.h"
 #include "server/clock/host_clock.h"
+#include "server/time/clock_probe.h"
 #include "server/time/tsc_state.h"
 
 namespace tsc_handoff::clock {
@@ -17,20 +17,20 @@ namespace tsc_handoff::clock {
 // widened loses.
 inline constexpr int kBrackets = 16;
 
+// The narrowest of three readings of the two wall clocks.
+ClockInstant ReadInstant(HostClock& host_clock);
+
 // RDTSC, CLOCK_REALTIME, RDTSC, kBrackets times; keeps the narrowest. The reference is its middle;
 // its read_error_ns is half of its width, rounded up, plus 1 ns for the clock's own resolution. A
 // bracket whose second RDTSC is below its first is dropped; if all are, or the wall clock is not
-// positive, nullopt: the host's TSC is no clock. Takes the quality BEFORE the brackets, since
-// reading it may be slow. REQUIRES: host_tsc_khz > 0.
-std::optional<time::TimeReference> TakeReference(HostClock& host_clock, ClockSource& source,
+// positive, nullopt: the host's TSC is no clock. `snapshot` was taken before: a step of the clock
+// since then is seen, and the clock not trusted. REQUIRES: host_tsc_khz > 0. Makes no system call.
+std::optional<time::TimeReference> TakeReference(HostClock& host_clock,
+                                                 const ClockSnapshot& snapshot,
                                                  uint32_t host_tsc_khz);
 
-// The same from the pair that KVM_GET_CLOCK gave: read_error_ns is 1. nullopt unless it has both
-// KVM_CLOCK_HOST_TSC and KVM_CLOCK_REALTIME, or when the pair lies outside the bracket of TSC
-// readings taken around the call.
-std::optional<time::TimeReference> ReferenceFromKvm(const tsc_kvmclock& kvmclock,
-                                                    const ClockQuality& quality,
-                                                    uint32_t host_tsc_khz);
+// One bracketed reading for a probe; narrowest of a few. nullopt as TakeReference.
+std::optional<time::ClockStamp> TakeStamp(HostClock& host_clock, uint32_t host_tsc_khz);
 
 }  // namespace tsc_handoff::clock
 

@@ -1,9 +1,6 @@
 #include "server/clock/reference.h"
 
-#include <linux/kvm.h>
-
-#include <algorithm>
-#include <cmath>
+#include <cstdlib>
 #include <functional>
 #include <limits>
 #include <map>
@@ -19,6 +16,10 @@ namespace {
 
 constexpr uint32_t kKhz = 2'000'000;  // 2 ticks a ns
 constexpr int64_t kStartNs = 1'700'000'000'000'000'000;
+
+constexpr int64_t kUptimeNs = 5'000'000'000;
+// A bracket is RDTSC, the wall clock, RDTSC; CLOCK_MONOTONIC and a last RDTSC follow it.
+constexpr int kReads = 5;
 
 // A host whose reads take as long as the test says. True time is in ticks of the TSC, and so exact.
 class ScriptedClock final : public HostClock {
@@ -36,17 +37,30 @@ class ScriptedClock final : public HostClock {
     Pass();
     return RealtimeAt(now_ticks_);
   }
+  int64_t ReadMonotonicNs() override {
+    Pass();
+    return kUptimeNs + PassedNs(now_ticks_);
+  }
+  void SleepNs(int64_t) override { ADD_FAILURE() << "a reference waits for nothing"; }
 
   int64_t RealtimeAt(uint64_t ticks) const {
-    return realtime_start_ns_ + static_cast<int64_t>((ticks - start_ticks_) / (khz_ / 1'000'000));
+    return realtime_start_ns_ + PassedNs(ticks) + (read_ > step_at_read_ ? step_ns_ : 0);
   }
   // Lets the k-th read give a value that lies back.
   void SetBehind(int read, uint64_t ticks) { tsc_behind_ticks_[read] = ticks; }
   void SetRealtimeStart(int64_t ns) { realtime_start_ns_ = ns; }
+  // Steps the wall clock just before the k-th read.
+  void StepBefore(int read, int64_t ns) {
+    step_at_read_ = read;
+    step_ns_ = ns;
+  }
   int reads() const { return read_; }
 
  private:
   void Pass() { now_ticks_ += delay_ticks_(read_++); }
+  int64_t PassedNs(uint64_t ticks) const {
+    return static_cast<int64_t>((ticks - start_ticks_) / (khz_ / 1'000'000));
+  }
 
   const std::function<uint64_t(int)> delay_ticks_;
   const uint64_t start_ticks_ = 1'000'000'000'000;
@@ -54,55 +68,61 @@ class ScriptedClock final : public HostClock {
   int64_t realtime_start_ns_ = kStartNs;
   uint64_t now_ticks_ = start_ticks_;
   int read_ = 0;
+  int step_at_read_ = std::numeric_limits<int>::max();
+  int64_t step_ns_ = 0;
   std::map<int, uint64_t> tsc_behind_ticks_;
 };
 
-class StubSource final : public ClockSource {
- public:
-  explicit StubSource(ClockQuality quality) : quality_(std::move(quality)) {}
-  ClockQuality Read() override {
-    if (on_read) on_read();
-    return quality_;
-  }
-  std::function<void()> on_read;
+// What was known a second before the host's first read.
+ClockSnapshot Trusted(int64_t realtime_start_ns = kStartNs) {
+  ClockSnapshot snapshot;
+  snapshot.quality.status = ClockStatus::kSynchronised;
+  snapshot.quality.trusted = true;
+  snapshot.quality.error_bound_ns = 300'000;
+  snapshot.quality.tai_offset_s = 37;
+  snapshot.quality.source = "kernel";
+  snapshot.taken = {realtime_start_ns - 1'000'000'000, kUptimeNs - 1'000'000'000, 0};
+  snapshot.drift_ppm = 100;
+  snapshot.trusted_until_ns = std::numeric_limits<int64_t>::max();
+  return snapshot;
+}
 
- private:
-  const ClockQuality quality_;
+// What was shown of the clock when the test's CLOCK_MONOTONIC was read.
+struct Seen {
+  int64_t passed_ns = 0;  // since the host's start
+  int64_t shift_ns = 0;   // by which the wall clock seems to have moved
+  int64_t width_ns = 0;   // of the whole reading
 };
-
-ClockQuality Trusted() {
-  ClockQuality quality;
-  quality.trusted = true;
-  quality.error_bound_ns = 400'000;
-  quality.tai_offset_s = 37;
-  quality.source = "kernel";
-  return quality;
+// The bound of Trusted() then: grown by drift since, and by what the reading could hide.
+int64_t BoundNs(const Seen& seen) {
+  return 300'000 + DriftNs(1'000'000'000 + seen.passed_ns, 100) + std::abs(seen.shift_ns) +
+         seen.width_ns + 2;
 }
 
 TEST(TakeReferenceTest, IsTheMiddleOfTheNarrowestBracket) {
   constexpr int kNarrow = 11;
-  ScriptedClock host([](int read) { return read / 3 == kNarrow ? 30u : 100u; });
-  StubSource source(Trusted());
-  const auto reference = TakeReference(host, source, kKhz);
+  ScriptedClock host([](int read) { return read / kReads == kNarrow ? 30u : 100u; });
+  const auto reference = TakeReference(host, Trusted(), kKhz);
   ASSERT_TRUE(reference.has_value());
-  EXPECT_EQ(host.reads(), 3 * kBrackets);
-  // Reads before it: 11 brackets of 3 at 100 ticks; then RDTSC at +30, the clock at +60, RDTSC at
-  // +90.
-  EXPECT_EQ(reference->host_tsc_ticks, 1'000'000'000'000u + 3300 + 60);
-  EXPECT_EQ(reference->realtime_ns, kStartNs + (3300 + 60) / 2);
+  EXPECT_EQ(host.reads(), kReads * kBrackets);
+  // Reads before it: 11 brackets of 5 at 100 ticks; then RDTSC at +30, the clock at +60, RDTSC at
+  // +90, CLOCK_MONOTONIC at +120, RDTSC at +150.
+  EXPECT_EQ(reference->host_tsc_ticks, 1'000'000'000'000u + 5500 + 60);
+  EXPECT_EQ(reference->realtime_ns, kStartNs + (5500 + 60) / 2);
   EXPECT_EQ(reference->read_error_ns, 15 + 1)
       << "60 ticks wide are 30 ns, half of it, and 1 for the clock";
-  EXPECT_EQ(reference->clock_error_ns, 400'000);
+  EXPECT_EQ(reference->clock_error_ns,
+            BoundNs({.passed_ns = (5500 + 120) / 2, .shift_ns = (60 - 120) / 2, .width_ns = 60}));
   EXPECT_TRUE(reference->clock_trusted);
   EXPECT_EQ(reference->tai_offset_s, 37);
+  EXPECT_FALSE(reference->leap_second);
   EXPECT_EQ(reference->host_tsc_khz, kKhz);
   EXPECT_EQ(reference->method, time::ReferenceMethod::kBracketed);
 }
 
 TEST(TakeReferenceTest, OddWidthsAndFrequenciesRoundUp) {
-  ScriptedClock host([](int read) { return read % 3 == 2 ? 32u : 31u; });  // 63 ticks wide
-  StubSource source(Trusted());
-  const auto reference = TakeReference(host, source, 2'999'999);
+  ScriptedClock host([](int read) { return read % kReads == 2 ? 32u : 31u; });  // 63 ticks wide
+  const auto reference = TakeReference(host, Trusted(), 2'999'999);
   ASSERT_TRUE(reference.has_value());
   EXPECT_EQ(reference->host_tsc_ticks, 1'000'000'000'000u + 31 + 31);
   // The longer half has 32 ticks: 10.67 ns, rounded up to 11.
@@ -111,10 +131,9 @@ TEST(TakeReferenceTest, OddWidthsAndFrequenciesRoundUp) {
 
 TEST(TakeReferenceTest, ADelayInAnyOneReadIsShakenOff) {
   constexpr uint64_t kSmiTicks = 400'000;  // 200 us
-  for (int slow = 0; slow < 3 * kBrackets; ++slow) {
+  for (int slow = 0; slow < kReads * kBrackets; ++slow) {
     ScriptedClock host([=](int read) { return 50 + (read == slow ? kSmiTicks : 0); });
-    StubSource source(Trusted());
-    const auto reference = TakeReference(host, source, kKhz);
+    const auto reference = TakeReference(host, Trusted(), kKhz);
     ASSERT_TRUE(reference.has_value());
     EXPECT_EQ(reference->read_error_ns, 26) << "delay in read " << slow;
     EXPECT_EQ(reference->realtime_ns, host.RealtimeAt(reference->host_tsc_ticks))
@@ -125,15 +144,14 @@ TEST(TakeReferenceTest, ADelayInAnyOneReadIsShakenOff) {
 TEST(TakeReferenceTest, ADelayInEveryBracketWidensTheError) {
   // In each bracket one read takes 200 us, whichever it is.
   for (int slow = 1; slow < 3; ++slow) {
-    ScriptedClock host([=](int read) { return read % 3 == slow ? 400'000u : 50u; });
-    StubSource source(Trusted());
-    const auto reference = TakeReference(host, source, kKhz);
+    ScriptedClock host([=](int read) { return read % kReads == slow ? 400'000u : 50u; });
+    const auto reference = TakeReference(host, Trusted(), kKhz);
     ASSERT_TRUE(reference.has_value());
     const int64_t off_ns =
         std::abs(reference->realtime_ns - host.RealtimeAt(reference->host_tsc_ticks));
     EXPECT_GT(off_ns, 90'000);
     EXPECT_LE(off_ns, reference->read_error_ns);
-    EXPECT_LE(reference->read_error_ns, 100'020);
+    EXPECT_LE(reference->read_error_ns, 100'120);
   }
 }
 
@@ -141,36 +159,41 @@ TEST(TakeReferenceTest, StatedErrorCoversTheTrueInstantAlways) {
   std::mt19937_64 random(4711);
   for (int round = 0; round < 3000; ++round) {
     const int widest_bits = 1 + static_cast<int>(random() % 24);
-    std::vector<uint64_t> delays(3 * kBrackets);
+    std::vector<uint64_t> delays(kReads * kBrackets);
     for (uint64_t& delay : delays) delay = random() >> (64 - widest_bits);
     ScriptedClock host([&](int read) { return delays[static_cast<size_t>(read)]; });
-    StubSource source(Trusted());
-    const auto reference = TakeReference(host, source, kKhz);
+    const auto reference = TakeReference(host, Trusted(), kKhz);
     ASSERT_TRUE(reference.has_value());
     // What the clock showed at the reference's instant, against what the reference says that it
     // showed.
     const int64_t off_ns =
         std::abs(reference->realtime_ns - host.RealtimeAt(reference->host_tsc_ticks));
     ASSERT_LE(off_ns, reference->read_error_ns) << "round " << round;
+    ASSERT_TRUE(reference->clock_trusted) << "nobody stepped the clock; round " << round;
   }
 }
 
 TEST(TakeReferenceTest, BracketsInWhichTheTscGoesBackAreDropped) {
-  ScriptedClock host([](int) { return 50u; });
-  // All but the last bracket end before they began. Their widths would be the narrowest, were they
-  // signed.
-  for (int bracket = 0; bracket < kBrackets - 1; ++bracket) host.SetBehind(3 * bracket + 2, 101);
-  StubSource source(Trusted());
-  const auto reference = TakeReference(host, source, kKhz);
-  ASSERT_TRUE(reference.has_value());
-  EXPECT_EQ(reference->host_tsc_ticks, 1'000'000'000'000u + 50 * (3 * (kBrackets - 1) + 2));
+  for (const int read : {2, 4}) {
+    ScriptedClock host([](int) { return 50u; });
+    // All but the last bracket end before they began. Their widths would be the narrowest, were
+    // they signed.
+    for (int bracket = 0; bracket < kBrackets - 1; ++bracket)
+      host.SetBehind(kReads * bracket + read, 101);
+    const auto reference = TakeReference(host, Trusted(), kKhz);
+    ASSERT_TRUE(reference.has_value());
+    EXPECT_EQ(reference->host_tsc_ticks, 1'000'000'000'000u + 50 * (kReads * (kBrackets - 1) + 2))
+        << read;
+  }
 }
 
 TEST(TakeReferenceTest, ATscThatAlwaysGoesBackIsNoClock) {
-  ScriptedClock host([](int) { return 50u; });
-  for (int bracket = 0; bracket < kBrackets; ++bracket) host.SetBehind(3 * bracket + 2, 101);
-  StubSource source(Trusted());
-  EXPECT_FALSE(TakeReference(host, source, kKhz).has_value());
+  for (const int read : {2, 4}) {
+    ScriptedClock host([](int) { return 50u; });
+    for (int bracket = 0; bracket < kBrackets; ++bracket)
+      host.SetBehind(kReads * bracket + read, 101);
+    EXPECT_FALSE(TakeReference(host, Trusted(), kKhz).has_value()) << read;
+  }
 }
 
 TEST(TakeReferenceTest, AWallClockAtOrBeforeTheEpochIsNoClock) {
@@ -178,45 +201,109 @@ TEST(TakeReferenceTest, AWallClockAtOrBeforeTheEpochIsNoClock) {
        {int64_t{-1'000'000}, int64_t{-1}, std::numeric_limits<int64_t>::min() / 2}) {
     ScriptedClock host([](int) { return 0u; });
     host.SetRealtimeStart(start_ns);
-    StubSource source(Trusted());
-    EXPECT_FALSE(TakeReference(host, source, kKhz).has_value()) << start_ns;
+    EXPECT_FALSE(TakeReference(host, Trusted(), kKhz).has_value()) << start_ns;
   }
 }
 
 TEST(TakeReferenceTest, AHugeBracketSaturates) {
-  ScriptedClock host([](int read) { return read % 3 == 1 ? uint64_t{1} << 59 : 0; });
-  StubSource source(Trusted());
-  const auto reference = TakeReference(host, source, 1);
+  ScriptedClock host([](int read) { return read % kReads == 1 ? uint64_t{1} << 59 : 0; });
+  const auto reference = TakeReference(host, Trusted(), 1);
   ASSERT_TRUE(reference.has_value());
-  EXPECT_EQ(reference->read_error_ns, std::numeric_limits<int64_t>::max());
-}
-
-TEST(TakeReferenceTest, ReadsTheQualityBeforeTheBrackets) {
-  ScriptedClock host([](int) { return 50u; });
-  StubSource source(Trusted());
-  int reads_before = -1;
-  source.on_read = [&] { reads_before = host.reads(); };
-  ASSERT_TRUE(TakeReference(host, source, kKhz).has_value());
-  EXPECT_EQ(reads_before, 0);
+  constexpr int64_t kMax = std::numeric_limits<int64_t>::max();
+  EXPECT_EQ(reference->read_error_ns, kMax);
+  EXPECT_EQ(reference->clock_error_ns, reference->clock_trusted ? kMax : 0);
 }
 
 TEST(TakeReferenceTest, AnUntrustedClockStatesNoBound) {
   ScriptedClock host([](int) { return 50u; });
-  ClockQuality untrusted = Trusted();
-  untrusted.trusted = false;
-  StubSource source(untrusted);
-  const auto reference = TakeReference(host, source, kKhz);
+  ClockSnapshot untrusted = Trusted();
+  untrusted.quality.trusted = false;
+  untrusted.quality.leap_second = true;
+  const auto reference = TakeReference(host, untrusted, kKhz);
   ASSERT_TRUE(reference.has_value());
   EXPECT_FALSE(reference->clock_trusted);
   EXPECT_EQ(reference->clock_error_ns, 0);
+  EXPECT_EQ(reference->tai_offset_s, 37);
+  EXPECT_TRUE(reference->leap_second);
+}
+
+TEST(TakeReferenceTest, ASourceThatIsSilentForTooLongIsNotTrusted) {
+  // CLOCK_MONOTONIC is read 100 ns after the start: the fourth read of 25 ns each.
+  for (const int64_t until_ns : {kUptimeNs + 100, kUptimeNs + 99}) {
+    ScriptedClock host([](int) { return 50u; });
+    ClockSnapshot snapshot = Trusted();
+    snapshot.trusted_until_ns = until_ns;
+    const auto reference = TakeReference(host, snapshot, kKhz);
+    ASSERT_TRUE(reference.has_value());
+    EXPECT_EQ(reference->clock_trusted, until_ns == kUptimeNs + 100);
+  }
+}
+
+TEST(TakeReferenceTest, AStepSinceTheSnapshotIsSeenAsFarAsTheReadingIsWide) {
+  struct Row {
+    int64_t step_ns;
+    bool trusted;
+  };
+  constexpr int64_t kHour = 3'600'000'000'000;
+  // The reading is 100 ns wide, and the wall clock is read 50 ns before CLOCK_MONOTONIC.
+  for (const Row& row :
+       {Row{0, true}, Row{152, true}, Row{153, false}, Row{-52, true}, Row{-53, false},
+        Row{1'000'000, false}, Row{-1'000'000, false}, Row{kHour, false}, Row{-kHour, false}}) {
+    ScriptedClock host([](int) { return 50u; });
+    host.StepBefore(0, row.step_ns);
+    const auto reference = TakeReference(host, Trusted(), kKhz);
+    ASSERT_TRUE(reference.has_value());
+    EXPECT_EQ(reference->clock_trusted, row.trusted) << row.step_ns;
+    const int64_t bound_ns =
+        BoundNs({.passed_ns = 100, .shift_ns = row.step_ns - 50, .width_ns = 100});
+    EXPECT_EQ(reference->clock_error_ns, row.trusted ? bound_ns : 0) << row.step_ns;
+    EXPECT_GE(reference->clock_error_ns, row.trusted ? 300'000 + std::abs(row.step_ns) : 0);
+  }
+}
+
+// Whichever bracket is kept: its wall clock is the one that the snapshot knows, or is not trusted.
+TEST(TakeReferenceTest, AStepBetweenAnyTwoReadsIsNotMissed) {
+  for (const int64_t step_ns : {int64_t{1'000'000}, int64_t{-1'000'000}}) {
+    for (const int kept : {0, 7, kBrackets - 1}) {
+      for (int step_at = 0; step_at <= kReads * kBrackets; ++step_at) {
+        ScriptedClock host([=](int read) { return read / kReads == kept ? 30u : 50u; });
+        host.StepBefore(step_at, step_ns);
+        const auto reference = TakeReference(host, Trusted(), kKhz);
+        ASSERT_TRUE(reference.has_value());
+        const bool before_the_clock_was_read = step_at <= kReads * kept + 1;
+        EXPECT_EQ(reference->clock_trusted, !before_the_clock_was_read)
+            << "bracket " << kept << ", step before read " << step_at;
+      }
+    }
+  }
+}
+
+TEST(TakeReferenceTest, WhatAReadingHidesOfAStepIsInTheBound) {
+  std::mt19937_64 random(1213);
+  int hidden = 0;
+  for (int round = 0; round < 3000; ++round) {
+    std::vector<uint64_t> delays(kReads * kBrackets);
+    for (uint64_t& delay : delays) delay = random() % (uint64_t{1} << (1 + random() % 20));
+    ScriptedClock host([&](int read) { return delays[static_cast<size_t>(read)]; });
+    const int64_t step_ns = static_cast<int64_t>(random() % 20'000) - 10'000;
+    host.StepBefore(0, step_ns);
+    const auto reference = TakeReference(host, Trusted(), kKhz);
+    ASSERT_TRUE(reference.has_value());
+    if (!reference->clock_trusted) continue;
+    ++hidden;
+    ASSERT_GE(reference->clock_error_ns, 300'000 + std::abs(step_ns)) << "round " << round;
+  }
+  EXPECT_GT(hidden, 100) << "too few steps were hidden for this to prove anything";
+  EXPECT_LT(hidden, 2900) << "hardly any step was seen";
 }
 
 TEST(TakeReferenceTest, WorksOnThisMachine) {
   LinuxHostClock host;
-  StubSource source(Trusted());
+  ClockSnapshot snapshot = Trusted();
+  snapshot.taken = ReadInstant(host);
   const int64_t before_ns = host.ReadRealtimeNs();
   const uint64_t before_ticks = host.ReadTsc();
-  const auto reference = TakeReference(host, source, kKhz);
+  const auto reference = TakeReference(host, snapshot, kKhz);
   const uint64_t after_ticks = host.ReadTsc();
   const int64_t after_ns = host.ReadRealtimeNs();
   ASSERT_TRUE(reference.has_value());
@@ -224,69 +311,80 @@ TEST(TakeReferenceTest, WorksOnThisMachine) {
   EXPECT_LE(reference->host_tsc_ticks, after_ticks);
   EXPECT_GE(reference->realtime_ns, before_ns);
   EXPECT_LE(reference->realtime_ns, after_ns);
+  EXPECT_TRUE(reference->clock_trusted) << "was this machine's clock stepped meanwhile?";
   RecordProperty("read_error_ns", std::to_string(reference->read_error_ns));
 }
 
-tsc_kvmclock KvmPair() {
-  tsc_kvmclock pair = {};
-  pair.kvmclock_ns = 5'000'000;
-  pair.tsc_before_ticks = 1000;
-  pair.pair_host_tsc_ticks = 1400;
-  pair.tsc_after_ticks = 2000;
-  pair.pair_realtime_ns = static_cast<uint64_t>(kStartNs);
-  pair.flags = KVM_CLOCK_TSC_STABLE | KVM_CLOCK_REALTIME | KVM_CLOCK_HOST_TSC;
-  return pair;
-}
-
-TEST(ReferenceFromKvmTest, TakesTheKernelsPair) {
-  const auto reference = ReferenceFromKvm(KvmPair(), Trusted(), kKhz);
-  ASSERT_TRUE(reference.has_value());
-  EXPECT_EQ(reference->host_tsc_ticks, 1400u);
-  EXPECT_EQ(reference->realtime_ns, kStartNs);
-  EXPECT_EQ(reference->read_error_ns, 1);
-  EXPECT_EQ(reference->clock_error_ns, 400'000);
-  EXPECT_EQ(reference->tai_offset_s, 37);
-  EXPECT_TRUE(reference->clock_trusted);
-  EXPECT_EQ(reference->host_tsc_khz, kKhz);
-  EXPECT_EQ(reference->method, time::ReferenceMethod::kKvmGetClock);
-}
-
-TEST(ReferenceFromKvmTest, NeedsBothFlags) {
-  tsc_kvmclock pair = KvmPair();
-  for (const uint32_t flags :
-       {0u, uint32_t{KVM_CLOCK_TSC_STABLE}, uint32_t{KVM_CLOCK_REALTIME},
-        uint32_t{KVM_CLOCK_HOST_TSC}, uint32_t{KVM_CLOCK_TSC_STABLE | KVM_CLOCK_HOST_TSC}}) {
-    pair.flags = flags;
-    EXPECT_FALSE(ReferenceFromKvm(pair, Trusted(), kKhz).has_value()) << flags;
+// CLOCK_MONOTONIC, the wall clock, CLOCK_MONOTONIC, three times.
+TEST(ReadInstantTest, KeepsTheNarrowest) {
+  for (int narrow = 0; narrow < 3; ++narrow) {
+    ScriptedClock host([=](int read) { return read / 3 == narrow ? 30u : 100u; });
+    const ClockInstant instant = ReadInstant(host);
+    const int64_t at_ns = (narrow * 300 + 60) / 2;  // when the wall clock was read
+    EXPECT_EQ(instant.realtime_ns, kStartNs + at_ns) << narrow;
+    EXPECT_EQ(instant.monotonic_ns, kUptimeNs + at_ns) << narrow;
+    EXPECT_EQ(instant.width_ns, 30) << narrow;
+    EXPECT_EQ(host.reads(), 9);
   }
-  pair.flags = KVM_CLOCK_REALTIME | KVM_CLOCK_HOST_TSC;
-  EXPECT_TRUE(ReferenceFromKvm(pair, Trusted(), kKhz).has_value())
-      << "the master clock is not needed";
 }
 
-TEST(ReferenceFromKvmTest, RefusesAPairFromOutsideItsBracket) {
-  struct Row {
-    uint64_t host_tsc_ticks;
-    bool accepted;
-  };
-  for (const Row& row :
-       {Row{999, false}, Row{1000, true}, Row{2000, true}, Row{2001, false}, Row{0, false}}) {
-    tsc_kvmclock pair = KvmPair();
-    pair.pair_host_tsc_ticks = row.host_tsc_ticks;
-    EXPECT_EQ(ReferenceFromKvm(pair, Trusted(), kKhz).has_value(), row.accepted)
-        << row.host_tsc_ticks;
+TEST(ReadInstantTest, AnyTwoShowAStepWithinTheirWidths) {
+  std::mt19937_64 random(99);
+  for (int round = 0; round < 3000; ++round) {
+    std::vector<uint64_t> delays(18);
+    for (uint64_t& delay : delays) delay = random() % (uint64_t{1} << (1 + random() % 24));
+    ScriptedClock host([&](int read) { return delays[static_cast<size_t>(read)]; });
+    const int64_t step_ns = round % 2 == 0 ? 0 : static_cast<int64_t>(random() >> 24);
+    host.StepBefore(9, step_ns);
+    const ClockInstant before = ReadInstant(host);
+    const ClockInstant after = ReadInstant(host);
+    const StepLook look = LookForStep(before, after);
+    ASSERT_LE(std::abs(look.shift_ns - step_ns), look.uncertainty_ns) << "round " << round;
+    ASSERT_TRUE(step_ns != 0 || !look.stepped()) << "round " << round;
   }
-  tsc_kvmclock backwards = KvmPair();
-  std::swap(backwards.tsc_before_ticks, backwards.tsc_after_ticks);
-  EXPECT_FALSE(ReferenceFromKvm(backwards, Trusted(), kKhz).has_value());
 }
 
-TEST(ReferenceFromKvmTest, RefusesAWallClockThatIsNone) {
-  tsc_kvmclock pair = KvmPair();
-  for (const uint64_t realtime_ns : {uint64_t{0}, uint64_t{1} << 63, ~uint64_t{0}}) {
-    pair.pair_realtime_ns = realtime_ns;
-    EXPECT_FALSE(ReferenceFromKvm(pair, Trusted(), kKhz).has_value()) << realtime_ns;
+TEST(ReadInstantTest, WorksOnThisMachine) {
+  LinuxHostClock host;
+  const int64_t before_ns = host.ReadMonotonicNs();
+  const ClockInstant instant = ReadInstant(host);
+  EXPECT_GE(instant.monotonic_ns, before_ns);
+  EXPECT_LE(instant.monotonic_ns, host.ReadMonotonicNs());
+  EXPECT_GE(instant.width_ns, 0);
+  EXPECT_GT(instant.realtime_ns, 0);
+}
+
+TEST(TakeStampTest, IsTheMiddleOfTheNarrowestBracket) {
+  constexpr int kNarrow = 1;
+  ScriptedClock host([](int read) { return read / kReads == kNarrow ? 30u : 100u; });
+  const auto stamp = TakeStamp(host, kKhz);
+  ASSERT_TRUE(stamp.has_value());
+  EXPECT_GT(host.reads(), kReads) << "one bracket would not shake off an interrupt";
+  EXPECT_EQ(stamp->host_tsc_ticks, 1'000'000'000'000u + kReads * 100 + 60);
+  EXPECT_EQ(stamp->realtime_ns, kStartNs + (kReads * 100 + 60) / 2);
+  EXPECT_EQ(stamp->read_error_ns, 15 + 1);
+}
+
+TEST(TakeStampTest, StatedErrorCoversTheTrueInstantAlways) {
+  std::mt19937_64 random(815);
+  for (int round = 0; round < 3000; ++round) {
+    ScriptedClock host([&](int) { return random() % (uint64_t{1} << (1 + random() % 24)); });
+    const auto stamp = TakeStamp(host, kKhz);
+    ASSERT_TRUE(stamp.has_value());
+    ASSERT_LE(std::abs(stamp->realtime_ns - host.RealtimeAt(stamp->host_tsc_ticks)),
+              stamp->read_error_ns)
+        << "round " << round;
   }
+}
+
+TEST(TakeStampTest, ClocksThatAreNoneGiveNoStamp) {
+  ScriptedClock backwards([](int) { return 50u; });
+  for (int bracket = 0; bracket < kBrackets; ++bracket)
+    backwards.SetBehind(kReads * bracket + 2, 101);
+  EXPECT_FALSE(TakeStamp(backwards, kKhz).has_value());
+  ScriptedClock before_the_epoch([](int) { return 50u; });
+  before_the_epoch.SetRealtimeStart(-1'000'000);
+  EXPECT_FALSE(TakeStamp(before_the_epoch, kKhz).has_value());
 }
 
 }  // namespace

@@ -6,10 +6,8 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "absl/time/clock.h"
-#include "absl/time/time.h"
 #include "server/base/error.h"
-#include "server/clock/reference.h"
+#include "server/time/ticks.h"
 
 namespace tsc_handoff::handoff {
 namespace {
@@ -17,11 +15,6 @@ namespace {
 using time::TimeReference;
 using time::TscScaling;
 using time::TscState;
-
-// For a state that seems to come from the future: how long its time is waited for at the most, and
-// how often it is looked at.
-constexpr absl::Duration kLongestWait = absl::Milliseconds(100);
-constexpr absl::Duration kWaitStep = absl::Microseconds(20);
 
 void NoteRunState(registry::RegisteredVm& vm, const absl::Status& status) {
   if (status.ok()) vm.set_run_state(registry::RunState::kPaused);
@@ -113,7 +106,7 @@ void FillVcpus(const TscState& state, const std::vector<tsc_vcpu_state>& before,
   outcome.vcpus.reserve(after.size());
   for (size_t i = 0; i < after.size(); ++i) {
     const uint64_t guest =
-        time::GuestTsc(scaling, outcome.reference.host_tsc_ticks, after[i].tsc_offset_ticks);
+        time::GuestTsc(scaling, outcome.time.reference.host_tsc_ticks, after[i].tsc_offset_ticks);
     outcome.vcpus.push_back({after[i].vcpu_id, before[i].tsc_offset_ticks,
                              after[i].tsc_offset_ticks, guest, after[i].tsc_adjust_ticks,
                              after[i].tsc_deadline_ticks});
@@ -143,14 +136,23 @@ void WarnOfRate(const TscScaling& scaling, uint32_t guest_khz, uint32_t host_khz
 
 void WarnOfPlan(const ApplyRequest& request, const time::ApplyPlan& plan,
                 std::vector<Warning>& warnings) {
-  if (plan.accepted_untrusted_clock) {
+  const time::Elapsed& elapsed = plan.elapsed;
+  if (elapsed.accepted_untrusted_clock) {
     warnings.push_back(
         {WarningCode::kClockUntrusted,
-         "an untrusted clock was accepted as asked: guest time may be wrong by any amount"});
+         elapsed.bound.has_value()
+             ? "an untrusted clock was accepted as asked: elapsed time rests on the probe of the "
+               "source alone"
+             : "an untrusted clock was accepted as asked: guest time may be wrong by any amount"});
   }
   if (request.equalise)
     warnings.push_back({WarningCode::kEqualised, "all vCPUs were given one TSC as asked"});
-  if (request.mode == time::ApplyMode::kElapsed && !plan.used_tai) {
+  if (elapsed.basis == time::ElapsedBasis::kClocks && request.source_agent.empty()) {
+    warnings.push_back({WarningCode::kClocksNotProbed,
+                        "the two hosts' clocks were believed, not compared: no source_agent was "
+                        "named to be probed"});
+  }
+  if (elapsed.basis == time::ElapsedBasis::kClocks && !elapsed.used_tai) {
     warnings.push_back({WarningCode::kTaiUnknown,
                         "the hosts do not both know the TAI offset: a leap second between capture "
                         "and apply would move "
@@ -208,11 +210,19 @@ time::ApplyPolicy TscOperations::PolicyFor(const ApplyRequest& request) const {
   return policy;
 }
 
-absl::StatusOr<TimeReference> TscOperations::TakeReference() {
-  auto reference = clock::TakeReference(host_clock_, clock_source_, host_.tsc.host_khz);
-  if (reference.has_value()) return *reference;
-  return Error(Reason::kHostTscUnstable,
-               "every reading of the host's TSC went backwards, or its wall clock is unset");
+// A caller who accepts what the operator does not permit is told who said no.
+absl::Status TscOperations::ExplainPolicy(const ApplyRequest& request, absl::Status status) const {
+  const auto reason = ReasonOf(status);
+  const char* flag = nullptr;
+  if (reason == Reason::kClockUntrusted && request.allow_untrusted_clock &&
+      !limits_.permit_untrusted_clock)
+    flag = "allow_untrusted_clock needs the agent's --permit-untrusted-clock";
+  if (reason == Reason::kClockBoundExceeded && request.max_error_ns > limits_.max_error_ns &&
+      !limits_.permit_higher_error)
+    flag = "a higher max_error needs the agent's --permit-higher-error";
+  if (flag == nullptr) return status;
+  return Error(*reason, absl::StrCat(std::string(status.message()), " (", flag, ")"),
+               MetadataOf(status));
 }
 
 absl::StatusOr<CaptureOutcome> TscOperations::Capture(const std::string& vm_id) {
@@ -229,16 +239,11 @@ absl::StatusOr<CaptureOutcome> TscOperations::Capture(const std::string& vm_id) 
   auto scaling = TscScaling::For(host_.tsc, *guest_khz);
   if (!scaling.ok()) return scaling.status();
 
-  auto reference =
-      clock::ReferenceFromKvm(read->kvmclock, clock_source_.Read(), host_.tsc.host_khz);
-  if (!reference.has_value()) {
-    auto bracketed = TakeReference();
-    if (!bracketed.ok()) return bracketed.status();
-    reference = *bracketed;
-  }
+  auto reference = timekeeper_.TakeReference();
+  if (!reference.ok()) return reference.status();
   CaptureOutcome outcome;
   outcome.state.vm_id = vm_id;
-  outcome.state.reference = reference;
+  outcome.state.reference = *reference;
   outcome.state.guest_khz = *guest_khz;
   outcome.state.boot_id = host_.boot_id;
   outcome.state.kvmclock = KvmClockAt(read->kvmclock, *reference);
@@ -254,21 +259,6 @@ absl::StatusOr<CaptureOutcome> TscOperations::Capture(const std::string& vm_id) 
   return outcome;
 }
 
-absl::StatusOr<time::ApplyPlan> TscOperations::PlanWhenTimeHasPassed(
-    const TscState& state, const TscScaling& scaling, const time::ApplyPolicy& policy,
-    TimeReference& reference) {
-  const absl::Time give_up =
-      absl::Now() + std::min(absl::Nanoseconds(policy.max_error_ns), kLongestWait);
-  while (true) {
-    auto taken = TakeReference();
-    if (!taken.ok()) return taken.status();
-    reference = *taken;
-    auto plan = time::PlanApply(state, reference, scaling, policy);
-    if (ReasonOf(plan.status()) != Reason::kTimeWouldGoBack || absl::Now() >= give_up) return plan;
-    absl::SleepFor(kWaitStep);
-  }
-}
-
 absl::StatusOr<ApplyOutcome> TscOperations::Apply(const ApplyRequest& request) {
   if (absl::Status status = CheckHost(); !status.ok()) return status;
   auto lease = registry_.Lease(request.vm_id);
@@ -280,17 +270,19 @@ absl::StatusOr<ApplyOutcome> TscOperations::Apply(const ApplyRequest& request) {
 
   TscState state = request.state;
   if (request.keep_kvmclock) state.kvmclock.reset();
-  TimeReference reference;
-  auto plan = PlanWhenTimeHasPassed(state, *scaling, PolicyFor(request), reference);
+  const time::ApplyPolicy policy = PolicyFor(request);
+  auto time =
+      timekeeper_.Reckon(state, *scaling, policy, request.source_agent, request.time_left_ns);
+  if (!time.ok()) return ExplainPolicy(request, time.status());
+  auto plan = time::PlanApply(state, time->reference, *scaling, time->elapsed, request.equalise);
   if (!plan.ok()) return plan.status();
 
   ApplyOutcome outcome;
-  outcome.reference = reference;
-  outcome.elapsed_ns = plan->elapsed_ns;
-  outcome.elapsed_ticks = plan->elapsed_ticks;
-  outcome.bound = plan->bound;
+  outcome.time = *std::move(time);
+  outcome.rate_error_ppm = time::RateErrorPpm(*scaling, host_.tsc.host_khz, state.guest_khz);
   outcome.validated_only = request.validate_only;
-  const port::ApplyOrder order = MakeOrder(*plan, reference, state.guest_khz, host_.tsc);
+  const port::ApplyOrder order =
+      MakeOrder(*plan, outcome.time.reference, state.guest_khz, host_.tsc);
   if (request.validate_only) {
     auto read = lease->port().ReadAll();
     NoteRunState(lease->vm(), read.status());

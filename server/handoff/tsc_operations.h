@@ -7,28 +7,20 @@
 #define TSC_HANDOFF_SERVER_HANDOFF_TSC_OPERATIONS_H_
 
 #include <cstdint>
+#include <limits>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "absl/status/statusor.h"
-#include "server/clock/clock_source.h"
-#include "server/clock/host_clock.h"
+#include "server/handoff/limits.h"
+#include "server/handoff/timekeeper.h"
 #include "server/host/host_facts.h"
 #include "server/registry/vm_registry.h"
 #include "server/time/handoff_math.h"
 #include "server/time/tsc_state.h"
 
 namespace tsc_handoff::handoff {
-
-// What the agent's operator allows.
-struct Limits {
-  int64_t max_error_ns = 1'000'000;
-  int64_t max_elapsed_ns = 300'000'000'000;
-  uint32_t rate_uncertainty_ppm = 50;
-  bool permit_untrusted_clock = false;  // a request may set allow_untrusted_clock
-  bool permit_higher_error = false;     // a request may raise max_error_ns above the limit here
-};
 
 // See Warning.Code in tsc_agent.proto; the numbers are the same.
 enum class WarningCode {
@@ -39,6 +31,7 @@ enum class WarningCode {
   kEqualised = 5,
   kTaiUnknown = 6,
   kKvmclockKept = 7,
+  kClocksNotProbed = 8,
 };
 
 struct Warning {
@@ -62,6 +55,8 @@ struct ApplyRequest {
   bool equalise = false;
   bool keep_kvmclock = false;
   bool validate_only = false;
+  std::string source_agent;  // empty: the source's clock is not probed
+  int64_t time_left_ns = std::numeric_limits<int64_t>::max();  // until the caller's deadline
 };
 
 struct VcpuOutcome {
@@ -82,10 +77,8 @@ struct KvmClockOutcome {
 
 struct ApplyOutcome {
   std::vector<VcpuOutcome> vcpus;
-  time::TimeReference reference;
-  int64_t elapsed_ns = 0;
-  uint64_t elapsed_ticks = 0;
-  std::optional<time::ErrorBound> bound;
+  Reckoning time;
+  double rate_error_ppm = 0;
   uint64_t phase_error_ticks = 0;
   uint64_t phase_spread_ticks = 0;
   std::optional<KvmClockOutcome> kvmclock;  // none: left alone
@@ -96,13 +89,9 @@ struct ApplyOutcome {
 class TscOperations {
  public:
   // All references outlive this.
-  TscOperations(const host::HostFacts& host, registry::VmRegistry& registry,
-                clock::HostClock& host_clock, clock::ClockSource& clock_source, Limits limits)
-      : host_(host),
-        registry_(registry),
-        host_clock_(host_clock),
-        clock_source_(clock_source),
-        limits_(limits) {}
+  TscOperations(const host::HostFacts& host, registry::VmRegistry& registry, Timekeeper& timekeeper,
+                const Limits& limits)
+      : host_(host), registry_(registry), timekeeper_(timekeeper), limits_(limits) {}
 
   // GetTscState. Errors: see tsc_agent.proto.
   absl::StatusOr<CaptureOutcome> Capture(const std::string& vm_id);
@@ -113,20 +102,12 @@ class TscOperations {
  private:
   absl::Status CheckHost() const;
   time::ApplyPolicy PolicyFor(const ApplyRequest& request) const;
-  absl::StatusOr<time::TimeReference> TakeReference();
-  // Takes a reference and plans by it. Two clocks that are right within their bounds can make a
-  // state seem to come from the future; for as long as the largest error that is allowed, that is
-  // waited for instead of refused. No guest TSC goes back either way.
-  absl::StatusOr<time::ApplyPlan> PlanWhenTimeHasPassed(const time::TscState& state,
-                                                        const time::TscScaling& scaling,
-                                                        const time::ApplyPolicy& policy,
-                                                        time::TimeReference& reference);
+  absl::Status ExplainPolicy(const ApplyRequest& request, absl::Status status) const;
 
   const host::HostFacts& host_;
   registry::VmRegistry& registry_;
-  clock::HostClock& host_clock_;
-  clock::ClockSource& clock_source_;
-  const Limits limits_;
+  Timekeeper& timekeeper_;
+  const Limits& limits_;
 };
 
 }  // namespace tsc_handoff::handoff

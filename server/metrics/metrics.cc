@@ -10,6 +10,9 @@
 #include <prometheus/text_serializer.h>
 
 #include <exception>
+#include <list>
+#include <map>
+#include <mutex>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -66,11 +69,66 @@ class LiveCollectable final : public prometheus::Collectable {
     if (values.clock_trusted)
       AddGauge(bound, static_cast<double>(values.clock_error_bound_ns) * kSecondsPerNs);
     families.push_back(std::move(bound));
+    auto status = GaugeFamily("tsc_agent_clock_status",
+                              "1 for the status that the wall clock has, 0 for the others.");
+    for (const char* name : kClockStatuses)
+      AddGauge(status, values.clock_status == name ? 1 : 0, {{"status", name}});
+    families.push_back(std::move(status));
+    auto age = GaugeFamily("tsc_agent_clock_age_seconds",
+                           "Time since the clock's source last stated a bound that was accepted.");
+    AddGauge(age, static_cast<double>(values.clock_age_ns) * kSecondsPerNs);
+    families.push_back(std::move(age));
+    auto frequency = GaugeFamily(
+        "tsc_agent_clock_frequency_correction_ratio",
+        "Correction of the oscillator's frequency by the clock's discipline: its drift.");
+    AddGauge(frequency, values.clock_frequency_correction);
+    families.push_back(std::move(frequency));
     return families;
   }
 
  private:
   const std::function<LiveValues()> live_;
+};
+
+// Gauges per peer, for as many peers as are permitted.
+class PeerGauges {
+ public:
+  explicit PeerGauges(prometheus::Registry& registry)
+      : offset_(BuildGauge()
+                    .Name("tsc_agent_peer_clock_offset_seconds")
+                    .Help("This host's wall clock minus the peer's, by the last probe.")
+                    .Register(registry)),
+        offset_error_(BuildGauge()
+                          .Name("tsc_agent_peer_clock_offset_error_seconds")
+                          .Help("Half-width of the interval that holds the offset.")
+                          .Register(registry)),
+        round_trip_(BuildGauge()
+                        .Name("tsc_agent_peer_round_trip_seconds")
+                        .Help("Shortest round trip of the last probe.")
+                        .Register(registry)) {}
+
+  void Set(const std::string& peer, const ProbeValues& values) {
+    std::lock_guard<std::mutex> lock(mutex_);
+    peers_.remove(peer);
+    peers_.push_front(peer);
+    const std::map<std::string, std::string> labels = {{"peer", peer}};
+    offset_.Add(labels).Set(static_cast<double>(values.offset_ns) * kSecondsPerNs);
+    offset_error_.Add(labels).Set(static_cast<double>(values.offset_error_ns) * kSecondsPerNs);
+    round_trip_.Add(labels).Set(static_cast<double>(values.round_trip_ns) * kSecondsPerNs);
+    if (peers_.size() <= Metrics::kMaxPeers) return;
+    const std::map<std::string, std::string> oldest = {{"peer", peers_.back()}};
+    peers_.pop_back();
+    offset_.Remove(&offset_.Add(oldest));
+    offset_error_.Remove(&offset_error_.Add(oldest));
+    round_trip_.Remove(&round_trip_.Add(oldest));
+  }
+
+ private:
+  prometheus::Family<prometheus::Gauge>& offset_;
+  prometheus::Family<prometheus::Gauge>& offset_error_;
+  prometheus::Family<prometheus::Gauge>& round_trip_;
+  std::mutex mutex_;
+  std::list<std::string> peers_;  // most recently probed first; guarded by mutex_
 };
 
 }  // namespace
@@ -136,6 +194,25 @@ struct Metrics::Impl {
           .Help("Stated bound on the error of guest time of the last apply that had one.")
           .Register(*registry)
           .Add({});
+  prometheus::Gauge& last_rate_error =
+      BuildGauge()
+          .Name("tsc_agent_last_apply_rate_error_ratio")
+          .Help("By how much the guest of the last apply runs faster than its own frequency.")
+          .Register(*registry)
+          .Add({});
+  prometheus::Histogram& commit_wait =
+      BuildHistogram()
+          .Name("tsc_agent_commit_wait_seconds")
+          .Help("Time that applies waited until it was certain that time had passed.")
+          .Register(*registry)
+          .Add({}, kLatencyBuckets);
+  prometheus::Counter& untrusted_applies =
+      BuildCounter()
+          .Name("tsc_agent_untrusted_clock_applies_total")
+          .Help("Applies for which the caller accepted a clock that was not trusted.")
+          .Register(*registry)
+          .Add({});
+  PeerGauges peers{*registry};
   prometheus::Family<prometheus::Gauge>& build_info =
       BuildGauge()
           .Name("tsc_agent_build_info")
@@ -202,8 +279,15 @@ void Metrics::Applied(const AppliedValues& values) {
   impl_->last_phase_spread.Set(static_cast<double>(values.phase_spread_ticks));
   impl_->last_phase_error.Set(static_cast<double>(values.phase_error_ticks));
   impl_->last_elapsed.Set(static_cast<double>(values.elapsed_ns) * kSecondsPerNs);
+  impl_->last_rate_error.Set(values.rate_error_ppm * 1e-6);
+  impl_->commit_wait.Observe(static_cast<double>(values.commit_wait_ns) * kSecondsPerNs);
+  if (values.accepted_untrusted_clock) impl_->untrusted_applies.Increment();
   if (values.error_bound_ns >= 0)
     impl_->last_error_bound.Set(static_cast<double>(values.error_bound_ns) * kSecondsPerNs);
+}
+
+void Metrics::Probed(const std::string& peer, const ProbeValues& values) {
+  impl_->peers.Set(peer, values);
 }
 
 void Metrics::IoctlFailed(const std::string& ioctl, const std::string& error_number) {

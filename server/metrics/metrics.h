@@ -24,7 +24,20 @@ struct LiveValues {
   size_t vms_in_process = 0;
   size_t vms_cooperative = 0;
   bool clock_trusted = false;
+  std::string clock_status = "unknown";  // one of kClockStatuses
   int64_t clock_error_bound_ns = 0;
+  int64_t clock_age_ns = 0;
+  double clock_frequency_correction = 0;  // a ratio
+};
+
+inline constexpr const char* kClockStatuses[] = {"unknown", "synchronised", "free-running",
+                                                 "disrupted"};
+
+// What a probe of another host's clock found.
+struct ProbeValues {
+  int64_t offset_ns = 0;
+  int64_t offset_error_ns = 0;
+  int64_t round_trip_ns = 0;
 };
 
 struct AppliedValues {
@@ -32,6 +45,9 @@ struct AppliedValues {
   uint64_t phase_error_ticks = 0;
   int64_t elapsed_ns = 0;
   int64_t error_bound_ns = -1;  // none
+  int64_t commit_wait_ns = 0;
+  double rate_error_ppm = 0;
+  bool accepted_untrusted_clock = false;
 };
 
 class Metrics {
@@ -55,6 +71,9 @@ class Metrics {
   void CaptureDone(const std::string& reason);
   void ApplyDone(const std::string& reason);
   void Applied(const AppliedValues& values);
+  // At most kMaxPeers peers are kept; the one not probed for longest makes room.
+  static constexpr size_t kMaxPeers = 64;
+  void Probed(const std::string& peer, const ProbeValues& values);
   void IoctlFailed(const std::string& ioctl, const std::string& error_number);
 
   // What a scrape would show, in the text format.

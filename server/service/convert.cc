@@ -8,6 +8,8 @@
 #include "absl/strings/str_cat.h"
 #include "server/base/error.h"
 #include "server/base/version.h"
+#include "server/peer/clock_claim.h"
+#include "server/peer/grpc_peer_prober.h"
 #include "server/state/tsc_state_codec.h"
 
 namespace tsc_handoff::service {
@@ -46,6 +48,17 @@ v1::ErrorBound ToProto(const time::ErrorBound& bound) {
   proto.set_destination_clock_ns(static_cast<uint64_t>(bound.destination_clock_ns));
   proto.set_rate_ns(static_cast<uint64_t>(bound.rate_ns));
   proto.set_rounding_ns(static_cast<uint64_t>(bound.rounding_ns));
+  proto.set_probe_ns(static_cast<uint64_t>(bound.probe_ns));
+  return proto;
+}
+
+v1::ClockProbe ToProto(const time::ClockProbe& probe) {
+  v1::ClockProbe proto;
+  proto.set_offset_ns(probe.wall_offset_ns);
+  proto.set_offset_error_ns(static_cast<uint64_t>(probe.wall_offset_error_ns));
+  proto.set_round_trip_ns(static_cast<uint64_t>(probe.round_trip_ns));
+  proto.set_rounds(probe.rounds);
+  proto.set_duration_ns(static_cast<uint64_t>(probe.duration_ns));
   return proto;
 }
 
@@ -67,6 +80,8 @@ absl::StatusOr<handoff::ApplyRequest> FromProto(const v1::SetTscStateRequest& re
   absl::Status status = CheckVmId(request.vm_id());
   status.Update(CheckDuration("max_error_ns", request.max_error_ns()));
   status.Update(CheckDuration("max_elapsed_ns", request.max_elapsed_ns()));
+  if (!request.source_agent().empty())
+    status.Update(peer::CheckPeerAddress("source_agent", request.source_agent()));
   if (!request.has_state()) status.Update(Invalid("state", "is required"));
   if (request.mode() != v1::APPLY_MODE_ELAPSED && request.mode() != v1::APPLY_MODE_EXACT) {
     status.Update(Invalid("mode", "must be APPLY_MODE_ELAPSED or APPLY_MODE_EXACT"));
@@ -85,11 +100,11 @@ absl::StatusOr<handoff::ApplyRequest> FromProto(const v1::SetTscStateRequest& re
   out.equalise = request.equalise();
   out.keep_kvmclock = request.keep_kvmclock();
   out.validate_only = request.validate_only();
+  out.source_agent = request.source_agent();
   return out;
 }
 
-v1::HostInfo ToProto(const host::HostFacts& host, const clock::ClockQuality& clock,
-                     size_t vm_count) {
+v1::HostInfo ToProto(const host::HostFacts& host, const handoff::ClockNow& clock, size_t vm_count) {
   v1::HostInfo info;
   info.set_host_name(host.host_name);
   info.set_agent_version(kVersion);
@@ -102,14 +117,31 @@ v1::HostInfo ToProto(const host::HostFacts& host, const clock::ClockQuality& clo
   info.set_tsc_unstable_reason(host.tsc_unstable_reason);
   info.set_kvm_available(host.kvm_unavailable_reason.empty());
   info.set_kvm_unavailable_reason(host.kvm_unavailable_reason);
-  info.mutable_clock()->set_trusted(clock.trusted);
-  info.mutable_clock()->set_error_bound_ns(static_cast<uint64_t>(clock.error_bound_ns));
-  info.mutable_clock()->set_source(clock.source);
-  info.mutable_clock()->set_tai_offset_s(static_cast<uint32_t>(clock.tai_offset_s));
-  info.mutable_clock()->set_untrusted_reason(clock.untrusted_reason);
+  *info.mutable_clock() = ToProto(clock);
   info.set_vm_count(static_cast<uint32_t>(vm_count));
   info.set_simulated(host.simulated);
   return info;
+}
+
+v1::ClockInfo ToProto(const handoff::ClockNow& clock) {
+  return peer::ToProto(clock.quality, clock.realtime_ns);
+}
+
+v1::ClockReading ToProto(const time::ClockStamp& stamp) {
+  v1::ClockReading reading;
+  reading.set_host_tsc_ticks(stamp.host_tsc_ticks);
+  reading.set_realtime_ns(stamp.realtime_ns);
+  reading.set_read_error_ns(static_cast<uint64_t>(stamp.read_error_ns));
+  return reading;
+}
+
+v1::CompareClocksResponse ToProto(const handoff::Comparison& comparison) {
+  v1::CompareClocksResponse response;
+  *response.mutable_probe() = ToProto(comparison.probe);
+  *response.mutable_local() = ToProto(comparison.local);
+  *response.mutable_peer() = ToProto(comparison.peer);
+  response.set_verdict(static_cast<v1::CompareClocksResponse::Verdict>(handoff::Judge(comparison)));
+  return response;
 }
 
 v1::Vm ToProto(const registry::RegisteredVm& vm) {
@@ -164,10 +196,15 @@ v1::SetTscStateResponse ToProto(const handoff::ApplyOutcome& outcome) {
     result->set_tsc_adjust_ticks(static_cast<int64_t>(vcpu.tsc_adjust_ticks));
     result->set_tsc_deadline_ticks(vcpu.tsc_deadline_ticks);
   }
-  response.set_elapsed_ns(outcome.elapsed_ns);
-  response.set_elapsed_ticks(outcome.elapsed_ticks);
-  if (outcome.bound.has_value()) *response.mutable_error_bound() = ToProto(*outcome.bound);
-  *response.mutable_reference() = state::ToProto(outcome.reference);
+  const time::Elapsed& elapsed = outcome.time.elapsed;
+  response.set_elapsed_ns(elapsed.elapsed_ns);
+  response.set_elapsed_ticks(elapsed.elapsed_ticks);
+  response.set_elapsed_basis(static_cast<v1::ElapsedBasis>(elapsed.basis));
+  if (elapsed.bound.has_value()) *response.mutable_error_bound() = ToProto(*elapsed.bound);
+  *response.mutable_reference() = state::ToProto(outcome.time.reference);
+  response.set_commit_wait_ns(static_cast<uint64_t>(outcome.time.commit_wait_ns));
+  response.set_rate_error_ppm(outcome.rate_error_ppm);
+  if (outcome.time.probe.has_value()) *response.mutable_probe() = ToProto(*outcome.time.probe);
   response.set_phase_error_ticks(outcome.phase_error_ticks);
   if (outcome.kvmclock.has_value()) {
     v1::KvmClockResult& kvmclock = *response.mutable_kvmclock();

@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
-#include "server/clock/clock_source.h"
+#include "server/handoff/timekeeper.h"
 #include "server/handoff/tsc_operations.h"
 #include "server/host/host_facts.h"
 #include "server/registry/vm_registry.h"
@@ -21,8 +21,11 @@ absl::Status CheckVmId(const std::string& vm_id);
 
 absl::StatusOr<handoff::ApplyRequest> FromProto(const tschandoff::v1::SetTscStateRequest& request);
 
-tschandoff::v1::HostInfo ToProto(const host::HostFacts& host, const clock::ClockQuality& clock,
+tschandoff::v1::HostInfo ToProto(const host::HostFacts& host, const handoff::ClockNow& clock,
                                  size_t vm_count);
+tschandoff::v1::ClockInfo ToProto(const handoff::ClockNow& clock);
+tschandoff::v1::ClockReading ToProto(const time::ClockStamp& stamp);
+tschandoff::v1::CompareClocksResponse ToProto(const handoff::Comparison& comparison);
 tschandoff::v1::Vm ToProto(const registry::RegisteredVm& vm);
 tschandoff::v1::GetTscStateResponse ToProto(const handoff::CaptureOutcome& outcome);
 tschandoff::v1::SetTscStateResponse ToProto(const handoff::ApplyOutcome& outcome);

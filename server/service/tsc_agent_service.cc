@@ -2,12 +2,14 @@
 
 #include <spdlog/spdlog.h>
 
+#include <chrono>
 #include <utility>
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "server/base/error.h"
+#include "server/peer/grpc_peer_prober.h"
 #include "server/service/convert.h"
 #include "server/service/rpc_status.h"
 
@@ -23,6 +25,12 @@ constexpr int kLastErrno = 133;  // EHWPOISON
 std::string ReasonLabel(const absl::Status& status) {
   if (status.ok()) return "";
   return std::string(ReasonName(ReasonOf(status).value_or(Reason::kInternalError)));
+}
+
+// Until the caller's deadline; a caller without one waits as long as it takes.
+int64_t TimeLeftNs(const grpc::CallbackServerContext& context) {
+  const auto left = context.deadline() - std::chrono::system_clock::now();
+  return std::chrono::duration_cast<std::chrono::nanoseconds>(left).count();
 }
 
 }  // namespace
@@ -41,7 +49,8 @@ grpc::ServerUnaryReactor* TscAgentService::GetHostInfo(grpc::CallbackServerConte
                                                        v1::GetHostInfoResponse* response) {
   return RunHere(context, "GetHostInfo", [this, response] {
     *response->mutable_host() =
-        ToProto(parts_.host, parts_.clock_source.Read(), parts_.registry.size());
+        ToProto(parts_.host, parts_.timekeeper.Now(), parts_.registry.size());
+    response->mutable_host()->set_peer_address(parts_.peer_address());
     return absl::OkStatus();
   });
 }
@@ -71,8 +80,23 @@ grpc::ServerUnaryReactor* TscAgentService::GetTscState(grpc::CallbackServerConte
 grpc::ServerUnaryReactor* TscAgentService::SetTscState(grpc::CallbackServerContext* context,
                                                        const v1::SetTscStateRequest* request,
                                                        v1::SetTscStateResponse* response) {
-  return RunInPool(context, "SetTscState",
-                   [this, request, response] { return DoSetTscState(*request, *response); });
+  return RunInPool(context, "SetTscState", [this, context, request, response] {
+    return DoSetTscState(*context, *request, *response);
+  });
+}
+
+grpc::ServerUnaryReactor* TscAgentService::ProbeClock(grpc::CallbackServerContext* context,
+                                                      const v1::ProbeClockRequest* /*request*/,
+                                                      v1::ProbeClockResponse* response) {
+  return RunHere(context, "ProbeClock", [this, response] { return DoProbeClock(*response); });
+}
+
+grpc::ServerUnaryReactor* TscAgentService::CompareClocks(grpc::CallbackServerContext* context,
+                                                         const v1::CompareClocksRequest* request,
+                                                         v1::CompareClocksResponse* response) {
+  return RunInPool(context, "CompareClocks", [this, request, response] {
+    return DoCompareClocks(request->peer(), *response);
+  });
 }
 
 grpc::ServerUnaryReactor* TscAgentService::RunHere(grpc::CallbackServerContext* context,
@@ -157,9 +181,11 @@ absl::Status TscAgentService::DoGetTscState(const std::string& vm_id,
   return absl::OkStatus();
 }
 
-absl::Status TscAgentService::DoSetTscState(const v1::SetTscStateRequest& request,
+absl::Status TscAgentService::DoSetTscState(const grpc::CallbackServerContext& context,
+                                            const v1::SetTscStateRequest& request,
                                             v1::SetTscStateResponse& response) {
   auto apply = FromProto(request);
+  if (apply.ok()) apply->time_left_ns = TimeLeftNs(context);
   auto outcome = apply.ok() ? parts_.operations.Apply(*apply)
                             : absl::StatusOr<handoff::ApplyOutcome>(apply.status());
   parts_.metrics.ApplyDone(ReasonLabel(outcome.status()));
@@ -167,16 +193,44 @@ absl::Status TscAgentService::DoSetTscState(const v1::SetTscStateRequest& reques
   if (!outcome.ok()) return outcome.status();
   response = ToProto(*outcome);
   if (outcome->validated_only) return absl::OkStatus();
+  const time::Elapsed& elapsed = outcome->time.elapsed;
   metrics::AppliedValues values;
   values.phase_spread_ticks = outcome->phase_spread_ticks;
   values.phase_error_ticks = outcome->phase_error_ticks;
-  values.elapsed_ns = outcome->elapsed_ns;
-  if (outcome->bound.has_value()) values.error_bound_ns = outcome->bound->total_ns();
+  values.elapsed_ns = elapsed.elapsed_ns;
+  values.commit_wait_ns = outcome->time.commit_wait_ns;
+  values.rate_error_ppm = outcome->rate_error_ppm;
+  values.accepted_untrusted_clock = elapsed.accepted_untrusted_clock;
+  if (elapsed.bound.has_value()) values.error_bound_ns = elapsed.bound->total_ns();
   parts_.metrics.Applied(values);
   spdlog::info(
-      "applied TSC state: vm={} vcpus={} elapsed_ns={} error_bound_ns={} phase_error_ticks={}",
+      "applied TSC state: vm={} vcpus={} elapsed_ns={} error_bound_ns={} phase_error_ticks={} "
+      "commit_wait_ns={} probed={}",
       request.vm_id(), outcome->vcpus.size(), values.elapsed_ns, values.error_bound_ns,
-      values.phase_error_ticks);
+      values.phase_error_ticks, values.commit_wait_ns, outcome->time.probe.has_value());
+  return absl::OkStatus();
+}
+
+absl::Status TscAgentService::DoProbeClock(v1::ProbeClockResponse& response) {
+  // First of all: what comes between arrival and this reading widens the caller's interval.
+  const auto received = parts_.timekeeper.TakeStamp();
+  if (!received.ok()) return received.status();
+  response.set_boot_id(parts_.host.boot_id);
+  response.set_host_tsc_khz(parts_.host.tsc.host_khz);
+  *response.mutable_clock() = ToProto(parts_.timekeeper.Now());
+  *response.mutable_received() = ToProto(*received);
+  const auto sent = parts_.timekeeper.TakeStamp();
+  if (!sent.ok()) return sent.status();
+  *response.mutable_sent() = ToProto(*sent);
+  return absl::OkStatus();
+}
+
+absl::Status TscAgentService::DoCompareClocks(const std::string& peer,
+                                              v1::CompareClocksResponse& response) {
+  if (absl::Status status = peer::CheckPeerAddress("peer", peer); !status.ok()) return status;
+  auto comparison = parts_.timekeeper.Compare(peer);
+  if (!comparison.ok()) return comparison.status();
+  response = ToProto(*comparison);
   return absl::OkStatus();
 }
 

@@ -11,7 +11,7 @@
 #include <string>
 #include <vector>
 
-#include "server/clock/clock_source.h"
+#include "server/handoff/timekeeper.h"
 #include "server/handoff/tsc_operations.h"
 #include "server/host/host_facts.h"
 #include "server/metrics/metrics.h"
@@ -27,10 +27,11 @@ class TscAgentService final : public tschandoff::v1::TscAgent::CallbackService {
   struct Parts {
     const host::HostFacts& host;
     registry::VmRegistry& registry;
-    clock::ClockSource& clock_source;
+    handoff::Timekeeper& timekeeper;
     handoff::TscOperations& operations;
     metrics::Metrics& metrics;
     WorkerPool& pool;
+    std::function<std::string()> peer_address;  // where other hosts reach this agent; empty: none
   };
 
   explicit TscAgentService(const Parts& parts) : parts_(parts) {}
@@ -53,6 +54,12 @@ class TscAgentService final : public tschandoff::v1::TscAgent::CallbackService {
   grpc::ServerUnaryReactor* SetTscState(grpc::CallbackServerContext* context,
                                         const tschandoff::v1::SetTscStateRequest* request,
                                         tschandoff::v1::SetTscStateResponse* response) override;
+  grpc::ServerUnaryReactor* ProbeClock(grpc::CallbackServerContext* context,
+                                       const tschandoff::v1::ProbeClockRequest* request,
+                                       tschandoff::v1::ProbeClockResponse* response) override;
+  grpc::ServerUnaryReactor* CompareClocks(grpc::CallbackServerContext* context,
+                                          const tschandoff::v1::CompareClocksRequest* request,
+                                          tschandoff::v1::CompareClocksResponse* response) override;
 
  private:
   using Work = std::function<absl::Status()>;
@@ -70,8 +77,12 @@ class TscAgentService final : public tschandoff::v1::TscAgent::CallbackService {
   absl::Status DoGetVm(const std::string& vm_id, tschandoff::v1::GetVmResponse& response);
   absl::Status DoGetTscState(const std::string& vm_id,
                              tschandoff::v1::GetTscStateResponse& response);
-  absl::Status DoSetTscState(const tschandoff::v1::SetTscStateRequest& request,
+  absl::Status DoSetTscState(const grpc::CallbackServerContext& context,
+                             const tschandoff::v1::SetTscStateRequest& request,
                              tschandoff::v1::SetTscStateResponse& response);
+  absl::Status DoProbeClock(tschandoff::v1::ProbeClockResponse& response);
+  absl::Status DoCompareClocks(const std::string& peer,
+                               tschandoff::v1::CompareClocksResponse& response);
   void CountIoctlError(const absl::Status& status);
 
   const Parts parts_;

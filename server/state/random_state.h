@@ -65,6 +65,7 @@ class RandomState {
     reference.read_error_ns = static_cast<int64_t>(Extreme() >> 1);
     reference.clock_error_ns = static_cast<int64_t>(Extreme() >> 1);
     reference.clock_trusted = Below(2) == 0;
+    reference.leap_second = Below(2) == 0;
     reference.host_tsc_khz = static_cast<uint32_t>(1 + Below(0xffffffff));
     reference.method =
         Below(2) == 0 ? time::ReferenceMethod::kBracketed : time::ReferenceMethod::kKvmGetClock;

@@ -149,6 +149,7 @@ absl::StatusOr<time::TimeReference> DecodeReference(const v1::TimeReference& pro
   reference.read_error_ns = static_cast<int64_t>(proto.read_error_ns());
   reference.clock_error_ns = static_cast<int64_t>(proto.clock_error_ns());
   reference.clock_trusted = proto.clock_trusted();
+  reference.leap_second = proto.leap_second();
   reference.host_tsc_khz = proto.host_tsc_khz();
   reference.method = *method;
   return reference;
@@ -252,6 +253,7 @@ v1::TimeReference ToProto(const time::TimeReference& reference) {
   proto.set_read_error_ns(static_cast<uint64_t>(reference.read_error_ns));
   proto.set_clock_error_ns(static_cast<uint64_t>(reference.clock_error_ns));
   proto.set_clock_trusted(reference.clock_trusted);
+  proto.set_leap_second(reference.leap_second);
   proto.set_host_tsc_khz(reference.host_tsc_khz);
   proto.set_method(reference.method == time::ReferenceMethod::kKvmGetClock
                        ? v1::TimeReference::METHOD_KVM_GET_CLOCK

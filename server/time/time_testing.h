@@ -6,6 +6,9 @@
 #include <limits>
 #include <vector>
 
+#include "absl/status/statusor.h"
+#include "server/time/elapsed.h"
+#include "server/time/handoff_math.h"
 #include "server/time/tsc_state.h"
 
 namespace tsc_handoff::time {
@@ -39,6 +42,15 @@ inline TscState StateAt(int64_t realtime_ns, const std::vector<uint64_t>& guest_
         {.id = static_cast<uint32_t>(3 * state.vcpus.size()), .guest_tsc_ticks = ticks});
   }
   return state;
+}
+
+// Reckons and plans in one.
+inline absl::StatusOr<ApplyPlan> Plan(const TscState& state, const TimeReference& destination,
+                                      const TscScaling& scaling, const ApplyPolicy& policy,
+                                      const ElapsedEvidence& evidence = {}) {
+  auto elapsed = ReckonElapsed(state, destination, scaling, policy, evidence);
+  if (!elapsed.ok()) return elapsed.status();
+  return PlanApply(state, destination, scaling, *elapsed, policy.equalise);
 }
 
 }  // namespace tsc_handoff::time

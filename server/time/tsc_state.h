@@ -27,6 +27,7 @@ struct TimeReference {
   int64_t read_error_ns = 0;   // half-width of the reading
   int64_t clock_error_ns = 0;  // wall clock against true time; meaningful when clock_trusted
   bool clock_trusted = false;
+  bool leap_second = false;  // one is pending, in progress or only just over
   uint32_t host_tsc_khz = 0;
   ReferenceMethod method = ReferenceMethod::kBracketed;
 };

@@ -37,9 +37,14 @@ AgentStub::AgentStub(const std::string& address, std::string vm_id)
       stub_(v1::TscAgent::NewStub(channel_)) {}
 
 absl::Status AgentStub::Connect() {
-  if (channel_->WaitForConnected(std::chrono::system_clock::now() + kConnectTimeout))
-    return absl::OkStatus();
-  return absl::UnavailableError("the agent does not answer at its gRPC socket");
+  if (!channel_->WaitForConnected(std::chrono::system_clock::now() + kConnectTimeout))
+    return absl::UnavailableError("the agent does not answer at its gRPC socket");
+  grpc::ClientContext context;
+  SetDeadline(context);
+  v1::GetHostInfoResponse response;
+  absl::Status status = ToStatus("GetHostInfo", stub_->GetHostInfo(&context, {}, &response));
+  peer_address_ = response.host().peer_address();
+  return status;
 }
 
 absl::Status AgentStub::Empty() {
@@ -69,6 +74,21 @@ absl::Status AgentStub::GetVm() {
   request.set_vm_id(vm_id_);
   v1::GetVmResponse response;
   return ToStatus("GetVm", stub_->GetVm(&context, request, &response));
+}
+
+absl::Status AgentStub::CompareClocks() {
+  grpc::ClientContext context;
+  SetDeadline(context);
+  v1::CompareClocksRequest request;
+  request.set_peer(peer_address_);
+  v1::CompareClocksResponse response;
+  absl::Status status =
+      ToStatus("CompareClocks", stub_->CompareClocks(&context, request, &response));
+  if (!status.ok()) return status;
+  probe_rounds_ = response.probe().rounds();
+  probe_duration_ns_.Add(static_cast<int64_t>(response.probe().duration_ns()));
+  probe_offset_error_ns_.Add(static_cast<int64_t>(response.probe().offset_error_ns()));
+  return status;
 }
 
 absl::Status AgentStub::GetTscState() {

@@ -11,6 +11,7 @@
 #include <string>
 
 #include "absl/status/status.h"
+#include "tests/bench/samples.h"
 #include "tschandoff/v1/tsc_agent.grpc.pb.h"
 
 namespace tsc_handoff::bench {
@@ -20,7 +21,7 @@ class AgentStub {
   // `address` is "unix:/PATH".
   AgentStub(const std::string& address, std::string vm_id);
 
-  // Waits until the connection stands.
+  // Waits until the connection stands, and asks where the agent can be probed.
   absl::Status Connect();
 
   // grpc.health.v1.Health/Check: an RPC with an empty request, a two-byte answer, and none of this
@@ -28,6 +29,8 @@ class AgentStub {
   absl::Status Empty();
   absl::Status GetHostInfo();
   absl::Status GetVm();
+  // Lets the agent probe itself, at the address that it tells others.
+  absl::Status CompareClocks();
   absl::Status GetTscState();
   // Puts what the last GetTscState gave into the request for SetTscState; not to be measured.
   void PrepareSet();
@@ -36,6 +39,10 @@ class AgentStub {
 
   // Of the last GetTscState.
   size_t state_bytes() const { return got_.state().ByteSizeLong(); }
+  // Of all CompareClocks.
+  uint32_t probe_rounds() const { return probe_rounds_; }
+  const Samples& probe_duration_ns() const { return probe_duration_ns_; }
+  const Samples& probe_offset_error_ns() const { return probe_offset_error_ns_; }
 
  private:
   const std::string vm_id_;
@@ -43,6 +50,10 @@ class AgentStub {
   const std::unique_ptr<tschandoff::v1::TscAgent::Stub> stub_;
   tschandoff::v1::GetTscStateResponse got_;
   tschandoff::v1::SetTscStateRequest set_;
+  std::string peer_address_;
+  uint32_t probe_rounds_ = 0;
+  Samples probe_duration_ns_;
+  Samples probe_offset_error_ns_;
 };
 
 }  // namespace tsc_handoff::bench

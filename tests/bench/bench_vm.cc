@@ -52,6 +52,8 @@ class SimulatedClock final : public clock::HostClock {
   explicit SimulatedClock(sim::HostClock& clock) : clock_(clock) {}
   uint64_t ReadTsc() override { return clock_.ReadTsc(); }
   int64_t ReadRealtimeNs() override { return clock_.ReadRealtimeNs(); }
+  int64_t ReadMonotonicNs() override { return clock_.ReadMonotonicNs(); }
+  void SleepNs(int64_t ns) override { clock_.time().Advance(ns); }
 
  private:
   sim::HostClock& clock_;
@@ -97,6 +99,7 @@ absl::Status MakeSimulatedWorld(const Options& options, World& world) {
   world.grpc_address = world.agent->grpc_address();
   world.vmm_socket = world.agent->vmm_socket();
   world.host = std::make_unique<sim::SimHost>(time, host);
+  world.facts.boot_id = std::string(16, 'b');  // as with an agent, a capture here is known again
   world.facts.tsc.host_khz = kSimulatedKhz;
   world.facts.tsc.frac_bits = static_cast<uint32_t>(sim::FracBits(host.kvm.vendor));
   world.facts.simulated = true;
@@ -138,6 +141,8 @@ void AddKinds(BareLoop& bare, AgentStub& stub, LocalAgent& local, port::ApplyOrd
   rounds.AddKind(
       "get_vm_rpc", [&] { return stub.GetVm(); }, nullptr, kStagesEvery);
   rounds.AddKind(
+      "compare_clocks", [&] { return stub.CompareClocks(); }, nullptr, kStagesEvery);
+  rounds.AddKind(
       "port_get", [&] { return local.PortRead(); }, nullptr, kStagesEvery);
   rounds.AddKind(
       "port_set", [&] { return local.PortWrite(order); },
@@ -153,7 +158,7 @@ void AddKinds(BareLoop& bare, AgentStub& stub, LocalAgent& local, port::ApplyOrd
       "operation_set", [&] { return local.Apply(); }, nullptr, kStagesEvery);
 }
 
-Json Report(const Options& options, const Rounds& rounds, size_t state_bytes) {
+Json Report(const Options& options, const Rounds& rounds, const AgentStub& stub) {
   Json series;
   for (const auto& [name, samples] : rounds.all()) series[name] = samples.ToJson();
   const Samples& empty = rounds.samples("empty_rpc");
@@ -166,12 +171,17 @@ Json Report(const Options& options, const Rounds& rounds, size_t state_bytes) {
           {"rounds", rounds.rounds()},
           {"failed_rounds", rounds.failed_rounds()},
           {"failure", rounds.failure()},
-          {"state_bytes", state_bytes},
+          {"state_bytes", stub.state_bytes()},
           {"series", series},
           {"reference",
            {{"width", cost.reference_width_ns.ToJson()},
             {"cost", cost.reference_cost_ns.ToJson()},
-            {"single_bracket_width", cost.bracket_width_ns.ToJson()}}}};
+            {"single_bracket_width", cost.bracket_width_ns.ToJson()},
+            {"trust_check", cost.trust_check_ns.ToJson()}}},
+          {"probe",
+           {{"rounds", stub.probe_rounds()},
+            {"duration", stub.probe_duration_ns().ToJson()},
+            {"offset_error", stub.probe_offset_error_ns().ToJson()}}}};
 }
 
 absl::StatusOr<Json> Measure(const Options& options) {
@@ -194,7 +204,7 @@ absl::StatusOr<Json> Measure(const Options& options) {
   port::ApplyOrder order;
   AddKinds(bare, stub, **local, order, rounds);
   if (status = rounds.Run(options.limits); !status.ok()) return status;
-  return Report(options, rounds, stub.state_bytes());
+  return Report(options, rounds, stub);
 }
 
 void AddOptions(CLI::App& app, Options& options, double& seconds) {

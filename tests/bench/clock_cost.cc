@@ -2,8 +2,11 @@
 
 #include <chrono>
 #include <cstdint>
+#include <memory>
 
-#include "server/clock/clock_source.h"
+#include "server/clock/clock_monitor.h"
+#include "server/clock/clock_quality.h"
+#include "server/clock/fixed_clock_source.h"
 #include "server/clock/host_clock.h"
 #include "server/clock/reference.h"
 
@@ -29,18 +32,32 @@ uint32_t MeasureTscKhz(clock::HostClock& host_clock) {
   return static_cast<uint32_t>(static_cast<double>(ticks) * 1e6 / static_cast<double>(passed_ns));
 }
 
+// One is too short to be timed.
+constexpr int kChecks = 100;
+
+int64_t TrustCheckNs(clock::ClockView& view, const clock::ClockInstant& now, bool& trusted) {
+  const auto start = Clock::now();
+  for (int i = 0; i < kChecks; ++i) trusted &= clock::QualityAt(view.Snapshot(), now).trusted;
+  return NsSince(start) / kChecks;
+}
+
 }  // namespace
 
 ClockCost MeasureClockCost(int references) {
   clock::LinuxHostClock host_clock;
-  clock::FixedClockSource source(1000);
+  clock::ClockMonitor monitor({}, std::make_unique<clock::FixedClockSource>(1000),
+                              std::make_unique<clock::LinuxHostClock>());
+  bool trusted = true;
   const uint32_t khz = MeasureTscKhz(host_clock);
   ClockCost cost;
   for (int i = 0; i < references; ++i) {
     const auto start = Clock::now();
-    const auto reference = clock::TakeReference(host_clock, source, khz);
+    const auto reference = clock::TakeReference(host_clock, monitor.Snapshot(), khz);
     const int64_t took_ns = NsSince(start);
     if (!reference.has_value()) continue;
+    const int64_t check_ns = TrustCheckNs(monitor, clock::ReadInstant(host_clock), trusted);
+    // A clock that is not trusted is known to be so sooner: that would measure something else.
+    if (trusted) cost.trust_check_ns.Add(check_ns);
     cost.reference_cost_ns.Add(took_ns);
     // read_error_ns is half the width, and 1 ns for the clock's resolution.
     cost.reference_width_ns.Add(2 * (reference->read_error_ns - 1));

@@ -1,4 +1,5 @@
-// What one bracketed time reference costs on this machine's own clocks, and how wide it is.
+// What one bracketed time reference costs on this machine's own clocks, how wide it is, and what it
+// costs to know whether the clock may be trusted.
 //
 // Threading: one thread.
 #ifndef TSC_HANDOFF_TESTS_BENCH_CLOCK_COST_H_
@@ -12,6 +13,7 @@ struct ClockCost {
   Samples reference_width_ns;  // of the narrowest bracket, which a reference is made of
   Samples reference_cost_ns;   // of the whole reference, all its brackets and the clock's quality
   Samples bracket_width_ns;    // of any one bracket
+  Samples trust_check_ns;      // of the clock's quality at an instant that has been read
 };
 
 ClockCost MeasureClockCost(int references);

@@ -15,6 +15,10 @@ PERCENTILES = ("p50", "p99")
 # RPC over floor, by number of vCPUs.
 MAX_RATIO = {64: 1.25, 1024: 1.5}
 MAX_MEMORY_BYTES = 64 << 20
+MAX_TRUST_CHECK_NS = 1000
+MAX_PROBE_NS = 20_000_000
+# On bare metal; on emulated clocks it is only reported.
+MAX_REFERENCE_WIDTH_NS = 100
 
 
 @dataclass(frozen=True)
@@ -72,10 +76,27 @@ def targets(environments: list[Environment], memory: Memory | None) -> list[Targ
         for environment in environments for result in environment.results if result["vcpus"] in MAX_RATIO
         for method in METHODS for percentile in PERCENTILES
     ]
+    for environment in by_clocks(environments):
+        first = environment.results[0]
+        for percentile in PERCENTILES:
+            found += [
+                Target("knowing whether the clock is trusted, in ns", environment.name, percentile,
+                       first["reference"]["trust_check"][f"{percentile}_ns"], MAX_TRUST_CHECK_NS),
+                Target("a probe of 8 rounds, in ms", environment.name, percentile,
+                       round(ns(first, "compare_clocks", percentile) / 1e6, 2), MAX_PROBE_NS / 1e6),
+            ]
+        if environment.name != "real":
+            found.append(Target("width of a reference, in ns", environment.name, "p50",
+                                first["reference"]["width"]["p50_ns"], MAX_REFERENCE_WIDTH_NS))
     if memory is not None and memory.full_size:
         found.append(Target("agent's memory in MiB, 1,000 VMs of 64 vCPUs", "simulated", "",
                             round(memory.rss_bytes / (1 << 20), 1), MAX_MEMORY_BYTES / (1 << 20)))
     return found
+
+
+def by_clocks(environments: list[Environment]) -> list[Environment]:
+    """One environment for each kind of clocks: the simulated ones ran on the same, the machine's."""
+    return list({environment.name.split("-")[0]: environment for environment in reversed(environments)}.values())[::-1]
 
 
 def us(value_ns: float) -> str:
@@ -146,7 +167,23 @@ def reference_line(environment: Environment) -> str:
     width, cost, single = reference["width"], reference["cost"], reference["single_bracket_width"]
     return (f"one bracketed reference, {environment.name}: width {width['p50_ns']:,} ns p50, {width['p99_ns']:,} ns p99 "
             f"(any one bracket: {single['p50_ns']:,} / {single['p99_ns']:,}); costs {us(cost['p50_ns'])} us p50, "
-            f"{us(cost['p99_ns'])} us p99")
+            f"{us(cost['p99_ns'])} us p99; knowing whether the clock is trusted {reference['trust_check']['p50_ns']:,} / "
+            f"{reference['trust_check']['p99_ns']:,} ns")
+
+
+def probe_line(environment: Environment) -> str:
+    result = environment.results[0]
+    probe = result["probe"]
+    error = probe["offset_error"]
+
+    def floors(percentile: str) -> str:
+        """The floor: as many empty RPCs."""
+        return f"{ns(result, 'compare_clocks', percentile) / max(probe['rounds'] * ns(result, 'empty_rpc', percentile), 1):.2f}"
+
+    return (f"one probe, {environment.name}: {probe['rounds']} rounds of the agent to itself over TCP, "
+            f"{us(ns(result, 'compare_clocks', 'p50'))} us p50 ({floors('p50')} of {probe['rounds']} empty RPCs), "
+            f"{us(ns(result, 'compare_clocks', 'p99'))} us p99 ({floors('p99')}); bounds the clocks' difference to "
+            f"+-{us(error['p50_ns'])} us p50, {us(error['p99_ns'])} us p99")
 
 
 def memory_line(memory: Memory) -> str:
@@ -166,9 +203,8 @@ def as_text(environments: list[Environment], memory: Memory | None) -> str:
     lines: list[str] = []
     for environment in environments:
         lines += [*table(environment), ""]
-    # The simulated environments ran on the same clocks: the machine's.
-    shown = {environment.name.split("-")[0]: environment for environment in reversed(environments)}
-    lines += [reference_line(environment) for environment in reversed(shown.values())]
+    for environment in by_clocks(environments):
+        lines += [reference_line(environment), probe_line(environment)]
     if memory is not None:
         lines.append(memory_line(memory))
     found = targets(environments, memory)

@@ -1,6 +1,9 @@
 #include "tests/bench/local_agent.h"
 
+#include <limits>
 #include <utility>
+
+#include "server/clock/reference.h"
 
 namespace tsc_handoff::bench {
 namespace {
@@ -19,15 +22,45 @@ class OwnDescriptors final : public port::DescriptorCheck {
   }
 };
 
+// The clock as an operator who vouches for it would have it.
+class VouchedClock final : public clock::ClockView {
+ public:
+  explicit VouchedClock(clock::HostClock& host_clock) : host_clock_(host_clock) {}
+  clock::ClockSnapshot Snapshot() override {
+    clock::ClockSnapshot snapshot;
+    snapshot.quality.status = clock::ClockStatus::kSynchronised;
+    snapshot.quality.trusted = true;
+    snapshot.quality.error_bound_ns = kClockErrorNs;
+    snapshot.taken = clock::ReadInstant(host_clock_);
+    snapshot.trusted_until_ns = std::numeric_limits<int64_t>::max();
+    return snapshot;
+  }
+
+ private:
+  clock::HostClock& host_clock_;
+};
+
+// There is nobody else.
+class NoPeers final : public handoff::PeerProber {
+ public:
+  absl::StatusOr<handoff::PeerAnswers> Probe(const std::string& /*address*/,
+                                             int64_t /*budget_ns*/) override {
+    return absl::UnavailableError("no peers");
+  }
+};
+
 }  // namespace
 
 LocalAgent::LocalAgent(host::HostFacts facts, std::unique_ptr<clock::HostClock> host_clock)
     : facts_(std::move(facts)),
       host_clock_(std::move(host_clock)),
-      clock_source_(kClockErrorNs),
+      clock_(std::make_unique<VouchedClock>(*host_clock_)),
+      prober_(std::make_unique<NoPeers>()),
+      limits_{.max_error_ns = kMaxErrorNs},
       check_(std::make_unique<OwnDescriptors>()),
       listener_({.socket_path = "", .max_handshakes = 1, .on_event = nullptr}, registry_, *check_),
-      operations_(facts_, registry_, *host_clock_, clock_source_, {.max_error_ns = kMaxErrorNs}) {}
+      timekeeper_(facts_, *host_clock_, *clock_, *prober_, limits_),
+      operations_(facts_, registry_, timekeeper_, limits_) {}
 
 LocalAgent::~LocalAgent() {
   session_.reset();

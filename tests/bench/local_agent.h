@@ -9,7 +9,7 @@
 #include <string>
 
 #include "absl/status/statusor.h"
-#include "server/clock/clock_source.h"
+#include "server/clock/clock_quality.h"
 #include "server/clock/host_clock.h"
 #include "server/handoff/tsc_operations.h"
 #include "server/host/host_facts.h"
@@ -41,10 +41,13 @@ class LocalAgent {
 
   const host::HostFacts facts_;
   const std::unique_ptr<clock::HostClock> host_clock_;
-  clock::FixedClockSource clock_source_;
+  const std::unique_ptr<clock::ClockView> clock_;
+  const std::unique_ptr<handoff::PeerProber> prober_;
+  const handoff::Limits limits_;
   registry::VmRegistry registry_{1};
   const std::unique_ptr<port::DescriptorCheck> check_;
   port::VmmListener listener_;
+  handoff::Timekeeper timekeeper_;
   handoff::TscOperations operations_;
   std::unique_ptr<Session> session_;  // ends before the listener
   time::TscState captured_;

@@ -18,6 +18,7 @@ from .figures import Environment
 VCPUS = (1, 8, 64, 256, 1024)
 BENCH_VM = "tests/bench/bench_vm"
 AGENT_SOCKET = "/run/tsc-handoff-bench.sock"
+PROBE_ADDRESS = "127.0.0.1:50052"  # probes go over TCP
 # What one of KVM's TSC ioctls costs on bare metal (986 ns published for an offset).
 BARE_METAL_IOCTL_NS = 1000
 # Every vCPU is a descriptor in the agent; a node's own limit is 4096.
@@ -88,7 +89,8 @@ def real(quick: bool) -> Environment:
     program = binary(BENCH_VM)
     say("real: booting a node with real KVM (QEMU TCG)")
     # A log line per RPC would go through the node's emulated file system; elsewhere it does not.
-    agent_arguments = ["--listen", f"unix:{AGENT_SOCKET}", "--max-error", MAX_ERROR, "--log-level", "warn"]
+    agent_arguments = ["--listen", f"unix:{AGENT_SOCKET}", "--listen", PROBE_ADDRESS, "--peer-address", PROBE_ADDRESS,
+                       "--max-error", MAX_ERROR, "--log-level", "warn"]
     with Lab(nodes=1, clocks=False, agent_arguments=agent_arguments) as lab:
         agent, node = lab.agents[0], lab.cluster.nodes[0]
         node.run(["prlimit", f"--pid={agent.process.pid}", f"--nofile={NODE_DESCRIPTORS}:{NODE_DESCRIPTORS}"])

@@ -52,7 +52,7 @@ void SimulatedAgent::Serve(const std::shared_ptr<sim::SimTime>& time,
   spdlog::set_level(spdlog::level::warn);
   sim::SimNodeOptions options;
   options.host = host;
-  options.agent.listen = {grpc_address()};
+  options.agent.listen = {grpc_address(), "127.0.0.1:0"};  // probes go over TCP
   options.agent.vmm_socket = vmm_socket();
   options.agent.limits.max_error_ns = kMaxErrorNs;
   auto node = sim::SimNode::Start(time, std::move(options));

@@ -12,7 +12,7 @@ import pytest
 from . import bench, figures
 
 SERIES = {"bare_get", "bare_set", "empty_rpc", "get", "set", "floor_get", "floor_set", "host_info_rpc", "get_vm_rpc",
-          "port_get", "port_set", "operation_get", "operation_set"}
+          "compare_clocks", "port_get", "port_set", "operation_get", "operation_set"}
 
 
 def needs_programs() -> None:
@@ -32,6 +32,9 @@ def check_result(result: dict[str, Any]) -> None:
     assert result["series"]["floor_set"]["min_ns"] >= result["series"]["bare_set"]["min_ns"]
     assert set(result["ratio"]) == {"get", "set"}
     assert result["reference"]["width"]["p50_ns"] > 0
+    assert result["reference"]["trust_check"]["p50_ns"] > 0
+    assert result["probe"]["rounds"] == 8
+    assert result["probe"]["duration"]["p50_ns"] > 0
 
 
 def test_quick_simulated_gives_a_well_formed_report(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -48,8 +51,8 @@ def test_quick_simulated_gives_a_well_formed_report(tmp_path: pathlib.Path, caps
         # More vCPUs take longer, or something else was measured.
         bare = [result["series"]["bare_set"]["p50_ns"] for result in environment["results"]]
         assert bare[-1] > bare[0]
-    # Two methods, two percentiles and two sizes in each environment.
-    assert len(report["targets"]) == 16
+    # Two methods, two percentiles and two sizes in each environment; trust check, probe and width of these clocks.
+    assert len(report["targets"]) == 16 + 5
     assert report["memory"] is None
     assert [file.name for file in tmp_path.iterdir()] == ["report.json"]
     assert "targets: " in capsys.readouterr().out
@@ -68,22 +71,32 @@ def fake_result(vcpus: int, bare: int, empty: int, rpc: int) -> dict[str, Any]:
     def series(value: int) -> dict[str, int]:
         return {f"{percentile}_ns": value for percentile in ("min", *figures.PERCENTILES)}
 
-    values = {"empty_rpc": empty}
+    values = {"empty_rpc": empty, "compare_clocks": 9 * empty}
     for method in figures.METHODS:
         values |= {f"bare_{method}": bare, f"floor_{method}": bare + empty, method: rpc, f"port_{method}": bare + 5,
                    f"operation_{method}": bare + 7}
     spread = {"p50_ns": 40, "p99_ns": 50}
     return {"vcpus": vcpus, "rounds": 100, "failed_rounds": 0, "failure": "", "series": {name: series(value) for name, value in values.items()},
-            "reference": {"width": spread, "cost": spread, "single_bracket_width": spread}}
+            "reference": {"width": spread, "cost": spread, "single_bracket_width": spread, "trust_check": spread},
+            "probe": {"rounds": 8, "duration": spread, "offset_error": spread}}
 
 
 def test_missed_targets_are_named_and_explained() -> None:
     missed = figures.Environment("real", "a node", [fake_result(64, 100, 100, 251)], "0", "0")
-    assert [target.met for target in figures.targets([missed], None)] == [False] * 4
+    assert [target.met for target in figures.targets([missed], None)] == [False] * 4 + [True] * 4
     assert figures.stages_ns(missed.results[0], "get") == {
         "port": 5, "reference and arithmetic": 2, "service": 44, "all": 51}
     text = figures.as_text([missed], None)
-    assert "0 of 4 met" in text and "what holds it back" in text and "NO" in text
+    assert "4 of 8 met" in text and "what holds it back" in text and "NO" in text
+
+
+def test_slow_clocks_are_named() -> None:
+    slow = fake_result(8, 1, 1, 3)
+    slow["reference"]["trust_check"] = {"p50_ns": 1000, "p99_ns": 1001}
+    slow["series"]["compare_clocks"]["p99_ns"] = 20_100_000
+    missed = [(target.what, target.percentile) for target in
+              figures.targets([figures.Environment("real", "a node", [slow], "0", "0")], None) if not target.met]
+    assert missed == [("knowing whether the clock is trusted, in ns", "p99"), ("a probe of 8 rounds, in ms", "p99")]
 
 
 def test_failed_rounds_are_shown() -> None:
@@ -96,7 +109,7 @@ def test_met_targets_need_no_explanation() -> None:
     met = figures.Environment("real", "a node", [fake_result(64, 100, 100, 250), fake_result(1024, 100, 100, 300),
                                                  fake_result(8, 1, 1, 1000)], "0", "0")
     text = figures.as_text([met], None)
-    assert "8 of 8 met" in text and "what holds it back" not in text and "NO" not in text
+    assert "12 of 12 met" in text and "what holds it back" not in text and "NO" not in text
 
 
 @pytest.mark.parametrize(("rss_mib", "met"), [(64, True), (65, False)])

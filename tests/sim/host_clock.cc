@@ -6,6 +6,8 @@ namespace tsc_handoff::sim {
 namespace {
 
 constexpr int64_t kPpb = 1'000'000'000;
+// A host has been up for a day when its simulation begins.
+constexpr int64_t kUptimeNs = 86'400 * kPpb;
 
 int64_t Faster(int64_t ns, int64_t rate_error_ppb) {
   return static_cast<int64_t>(static_cast<__int128>(ns) * (kPpb + rate_error_ppb) / kPpb);
@@ -30,6 +32,10 @@ int64_t HostClock::RealtimeAt(int64_t true_ns) const {
   std::lock_guard lock(mutex_);
   return options_.realtime_start_ns + Faster(true_ns, options_.realtime_rate_error_ppb) +
          realtime_error_ns_;
+}
+
+int64_t HostClock::MonotonicAt(int64_t true_ns) const {
+  return kUptimeNs + Faster(true_ns, options_.realtime_rate_error_ppb);
 }
 
 int64_t HostClock::KernelNsAt(uint64_t tsc_ticks) const {
@@ -60,6 +66,11 @@ uint64_t HostClock::ReadTsc() {
 int64_t HostClock::ReadRealtimeNs() {
   BeforeRead();
   return PeekRealtimeNs();
+}
+
+int64_t HostClock::ReadMonotonicNs() {
+  BeforeRead();
+  return PeekMonotonicNs();
 }
 
 int64_t HostClock::ReadTaiNs() {

@@ -40,13 +40,17 @@ class HostClock {
   uint64_t ReadTsc();
   int64_t ReadRealtimeNs();
   int64_t ReadTaiNs();
+  int64_t ReadMonotonicNs();
 
   uint64_t PeekTsc() const { return TscAt(time_->NowNs()); }
   int64_t PeekRealtimeNs() const { return RealtimeAt(time_->NowNs()); }
+  int64_t PeekMonotonicNs() const { return MonotonicAt(time_->NowNs()); }
 
   // The clocks at a moment of true time.
   uint64_t TscAt(int64_t true_ns) const;
   int64_t RealtimeAt(int64_t true_ns) const;
+  // Slewed as CLOCK_REALTIME is, and not moved by SetRealtimeErrorNs, which is a step.
+  int64_t MonotonicAt(int64_t true_ns) const;
 
   // Time since boot as the kernel computes it from a reading of the TSC, by the frequency it
   // believes in.

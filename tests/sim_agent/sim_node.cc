@@ -15,22 +15,32 @@ class AgentsHostClock final : public clock::HostClock {
   explicit AgentsHostClock(sim::HostClock& clock) : clock_(clock) {}
   uint64_t ReadTsc() override { return clock_.ReadTsc(); }
   int64_t ReadRealtimeNs() override { return clock_.ReadRealtimeNs(); }
+  int64_t ReadMonotonicNs() override { return clock_.ReadMonotonicNs(); }
+  void SleepNs(int64_t ns) override {
+    if (ns > 0) clock_.time().Advance(ns);
+  }
 
  private:
   sim::HostClock& clock_;
 };
 
-class ScriptedClockSource final : public clock::ClockSource {
+// What the script says, as if the source had been asked this very moment.
+class ScriptedClockView final : public clock::ClockView {
  public:
-  ScriptedClockSource(std::shared_ptr<const ClockScript> script, HostClock& clock)
+  ScriptedClockView(std::shared_ptr<const ClockScript> script, HostClock& clock)
       : script_(std::move(script)), clock_(clock) {}
-  clock::ClockQuality Read() override {
-    clock::ClockQuality quality = script_->Read();
-    quality.tai_offset_s = clock_.tai_offset_s();
-    return quality;
+  clock::ClockSnapshot Snapshot() override {
+    clock::ClockSnapshot snapshot;
+    snapshot.quality = script_->Read();
+    snapshot.quality.tai_offset_s = clock_.tai_offset_s();
+    const int64_t true_ns = clock_.time().NowNs();
+    snapshot.taken = {clock_.RealtimeAt(true_ns), clock_.MonotonicAt(true_ns), 0};
+    snapshot.trusted_until_ns = snapshot.taken.monotonic_ns + kScriptHoldsNs;
+    return snapshot;
   }
 
  private:
+  static constexpr int64_t kScriptHoldsNs = 10'000'000'000;
   const std::shared_ptr<const ClockScript> script_;
   HostClock& clock_;
 };
@@ -71,12 +81,14 @@ agent::Options QuietAgent() {
   options.listen = {"127.0.0.1:0"};
   options.vmm_socket.clear();
   options.metrics_address.clear();
+  options.peer_address = "127.0.0.1:0";
   return options;
 }
 
 void ClockScript::Trust(int64_t error_bound_ns) {
   std::lock_guard<std::mutex> lock(mutex_);
   quality_ = {};
+  quality_.status = clock::ClockStatus::kSynchronised;
   quality_.trusted = true;
   quality_.error_bound_ns = error_bound_ns;
   quality_.source = "fixed";
@@ -87,6 +99,11 @@ void ClockScript::Distrust(const std::string& why) {
   quality_ = {};
   quality_.source = "kernel";
   quality_.untrusted_reason = why;
+}
+
+void ClockScript::SetLeapSecond(bool leap_second) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  quality_.leap_second = leap_second;
 }
 
 clock::ClockQuality ClockScript::Read() const {
@@ -114,7 +131,7 @@ absl::Status SimNode::StartAgent() {
   agent::Platform platform;
   platform.facts = Facts(options_);
   platform.host_clock = std::make_unique<AgentsHostClock>(host_.clock());
-  platform.clock_source = std::make_unique<ScriptedClockSource>(clock_, host_.clock());
+  platform.clock = std::make_unique<ScriptedClockView>(clock_, host_.clock());
   platform.descriptor_check = std::make_unique<AnyDescriptors>();
   auto agent = agent::Agent::Start(options_.agent, std::move(platform));
   if (!agent.ok()) return agent.status();

@@ -13,7 +13,7 @@
 
 #include "absl/status/statusor.h"
 #include "server/agent/agent.h"
-#include "server/clock/clock_source.h"
+#include "server/clock/clock_quality.h"
 #include "tests/sim/sim_host.h"
 #include "tests/sim_agent/sim_guest.h"
 
@@ -24,6 +24,7 @@ class ClockScript {
  public:
   void Trust(int64_t error_bound_ns);
   void Distrust(const std::string& why);
+  void SetLeapSecond(bool leap_second);
   clock::ClockQuality Read() const;
 
  private:
