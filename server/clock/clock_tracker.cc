@@ -14,8 +14,8 @@ using Word = SourceReport::Word;
 constexpr int64_t kNsPerSecond = 1'000'000'000;
 // A daemon that polls many times a second is not given up for a hiccup of the host.
 constexpr int64_t kShortestIntervalNs = kNsPerSecond;
-// One update may be late without meaning anything.
-constexpr int64_t kLateUpdates = 2;
+// One update may be late, and the next one on its way, without meaning anything.
+constexpr int64_t kLateUpdates = 3;
 
 std::string Human(int64_t ns) { return absl::FormatDuration(absl::Nanoseconds(ns)); }
 
@@ -44,7 +44,7 @@ ClockTracker::ClockTracker(const TrackerOptions& options) : options_(options) {
 
 void ClockTracker::NoteStep(const SourceReport& report, const ClockInstant& asked,
                             const ClockInstant& answered) {
-  if (!anchor_.has_value()) anchor_ = asked;
+  if (!anchor_.has_value()) anchor_ = answered.width_ns < asked.width_ns ? answered : asked;
   const int32_t tai_s = report.tai_offset_s;
   if (tai_s != 0 && anchor_tai_offset_s_ != 0) {
     const ClockInstant moved = OnTaiScale(*anchor_, anchor_tai_offset_s_ - tai_s);

@@ -16,9 +16,8 @@ SourceReport FixedClockSource::Ask(int64_t /*monotonic_ns*/) {
   report.tai_offset_s = kernel.tai_offset_s;
   report.leap_second = kernel.leap_second;
   if (error_bound_ns_ <= 0) {
-    report.problem =
-        absl::StrCat("the fixed bound of ", error_bound_ns_,
-                     " ns is no bound; correct it (--clock fixed:DURATION, above 0)");
+    report.problem = absl::StrCat("the fixed bound of ", error_bound_ns_,
+                                  " ns is no bound; correct it (--clock fixed:DURATION, above 0)");
     return report;
   }
   report.word = SourceReport::Word::kSynchronised;

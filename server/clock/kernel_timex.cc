@@ -5,8 +5,8 @@
 namespace tsc_handoff::clock {
 namespace {
 
-// TAI was 10 s ahead when leap seconds began. A kernel that was never told counts from 0 all the same
-// when it inserts one: what is below is no knowledge.
+// TAI was 10 s ahead when leap seconds began. A kernel that was never told counts from 0 all the
+// same when it inserts one: what is below is no knowledge.
 constexpr int64_t kMinTaiOffsetS = 10;
 constexpr int64_t kMaxTaiOffsetS = 1000;
 
@@ -18,7 +18,9 @@ int SystemAdjtimex(timex* values) {
 }
 
 int32_t TaiOffsetS(const timex& values) {
-  return values.tai >= kMinTaiOffsetS && values.tai <= kMaxTaiOffsetS ? static_cast<int32_t>(values.tai) : 0;
+  return values.tai >= kMinTaiOffsetS && values.tai <= kMaxTaiOffsetS
+             ? static_cast<int32_t>(values.tai)
+             : 0;
 }
 
 bool LeapSecond(int state, const timex& values) {

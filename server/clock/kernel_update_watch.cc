@@ -12,12 +12,12 @@ constexpr int64_t kGrowthUsPerSecond = 500;
 constexpr int64_t kNsPerGrownUs = kNsPerSecond / kGrowthUsPerSecond;
 // The kernel's NTP_PHASE_LIMIT, at which maxerror stops growing.
 constexpr int64_t kMaxErrorLimitUs = 16'000'000;
-// Bits that only a clock daemon sets. STA_UNSYNC is also set by the kernel, when maxerror reaches its
-// limit.
+// Bits that only a clock daemon sets. STA_UNSYNC is also set by the kernel, when maxerror reaches
+// its limit.
 constexpr int kDaemonsStatus = ~(STA_RONLY | STA_UNSYNC);
 
-// The kernel's PLL works `offset` off towards 0, long after the daemon has died. Nothing but a daemon
-// lets it grow or change sides.
+// The kernel's PLL works `offset` off towards 0, long after the daemon has died. Nothing but a
+// daemon lets it grow or change sides.
 bool OffsetRenewed(long before, long now) {
   return (now > 0 && now > before) || (now < 0 && now < before);
 }

@@ -9,7 +9,6 @@ namespace {
 using uint128 = unsigned __int128;
 
 constexpr int64_t kClockResolutionNs = 1;
-constexpr int kInstants = 3;
 // Enough to lose an interrupt; a probe has eight rounds anyway.
 constexpr int kStampBrackets = 4;
 
@@ -71,7 +70,7 @@ time::TimeReference WithQuality(const ClockQuality& quality, uint32_t host_tsc_k
 
 ClockInstant ReadInstant(HostClock& host_clock) {
   ClockInstant best;
-  for (int i = 0; i < kInstants; ++i) {
+  for (int i = 0; i < kBrackets; ++i) {
     ClockInstant instant;
     const int64_t before_ns = host_clock.ReadMonotonicNs();
     instant.realtime_ns = host_clock.ReadRealtimeNs();

@@ -62,14 +62,22 @@ absl::Status CheckIdentity(const std::string& address, const v1::ProbeClockRespo
 }  // namespace
 
 absl::Status CheckPeerAddress(const std::string& field, const std::string& address) {
-  const size_t colon = address.rfind(':');
+  const size_t colon = std::min(address.rfind(':'), address.size());
+  const absl::string_view host = absl::string_view(address).substr(0, colon);
+  const bool bracketed = host.size() > 2 && host.front() == '[' && host.back() == ']';
   uint32_t port = 0;
-  const bool plain = std::all_of(address.begin(), address.end(), [](char c) {
+  // A colon within the host's name would be a scheme: "unix:5" opens a path.
+  const absl::string_view allowed = bracketed ? "[]:.%-_" : ".-_";
+  const bool plain = std::all_of(host.begin(), host.end(), [&](char c) {
     return absl::ascii_isalnum(static_cast<unsigned char>(c)) ||
-           absl::string_view(".-_:[]%").find(c) != absl::string_view::npos;
+           allowed.find(c) != absl::string_view::npos;
   });
-  if (plain && address.size() <= kMaxAddress && colon != std::string::npos && colon > 0 &&
-      absl::SimpleAtoi(address.substr(colon + 1), &port) && port > 0 && port <= 65535)
+  const std::string digits = address.substr(std::min(colon + 1, address.size()));
+  const bool number = !digits.empty() && std::all_of(digits.begin(), digits.end(), [](char c) {
+    return absl::ascii_isdigit(static_cast<unsigned char>(c));
+  });
+  if (plain && !host.empty() && address.size() <= kMaxAddress && number &&
+      absl::SimpleAtoi(digits, &port) && port > 0 && port <= 65535)
     return absl::OkStatus();
   return Error(Reason::kRequestInvalid,
                absl::StrCat(field, " is not HOST:PORT of at most ", kMaxAddress, " characters"),
@@ -88,7 +96,8 @@ std::shared_ptr<GrpcPeerProber::Stub> GrpcPeerProber::StubFor(const std::string&
   arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
   // Else a channel made anew would inherit the failed one's backoff.
   arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
-  auto channel = grpc::CreateCustomChannel(address, grpc::InsecureChannelCredentials(), arguments);
+  auto channel =
+      grpc::CreateCustomChannel("dns:///" + address, grpc::InsecureChannelCredentials(), arguments);
   stubs_.emplace_front(address, v1::TscAgent::NewStub(channel));
   if (stubs_.size() > kMaxConnections) stubs_.pop_back();
   return stubs_.front().second;

@@ -176,13 +176,10 @@ def probe_line(environment: Environment) -> str:
     probe = result["probe"]
     error = probe["offset_error"]
 
-    def floors(percentile: str) -> str:
-        """The floor: as many empty RPCs."""
-        return f"{ns(result, 'compare_clocks', percentile) / max(probe['rounds'] * ns(result, 'empty_rpc', percentile), 1):.2f}"
-
+    floors = ns(result, "compare_clocks", "p50") / max(probe["rounds"] * ns(result, "empty_rpc", "p50"), 1)
     return (f"one probe, {environment.name}: {probe['rounds']} rounds of the agent to itself over TCP, "
-            f"{us(ns(result, 'compare_clocks', 'p50'))} us p50 ({floors('p50')} of {probe['rounds']} empty RPCs), "
-            f"{us(ns(result, 'compare_clocks', 'p99'))} us p99 ({floors('p99')}); bounds the clocks' difference to "
+            f"{us(ns(result, 'compare_clocks', 'p50'))} us p50 ({floors:.2f} of {probe['rounds']} empty RPCs over a Unix "
+            f"socket), {us(ns(result, 'compare_clocks', 'p99'))} us p99; bounds the clocks' difference to "
             f"+-{us(error['p50_ns'])} us p50, {us(error['p99_ns'])} us p99")
 
 
