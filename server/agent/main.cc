@@ -50,10 +50,12 @@ std::unique_ptr<clock::ClockSource> MakeClockSource(const ClockOptions& options)
                                                   options.tracker.max_silence_ns);
 }
 
-std::unique_ptr<clock::ClockView> MakeClock(const ClockOptions& options) {
+std::unique_ptr<clock::ClockView> MakeClock(const CommandLine& command_line, uint32_t host_khz) {
   clock::MonitorOptions monitor;
-  monitor.tracker = options.tracker;
-  return std::make_unique<clock::ClockMonitor>(monitor, MakeClockSource(options),
+  monitor.tracker = command_line.clock.tracker;
+  monitor.tracker.host_tsc_khz = host_khz;
+  monitor.tracker.tsc_rate_ppm = command_line.options.limits.rate_uncertainty_ppm;
+  return std::make_unique<clock::ClockMonitor>(monitor, MakeClockSource(command_line.clock),
                                                std::make_unique<clock::LinuxHostClock>());
 }
 
@@ -89,7 +91,7 @@ int Run(const CommandLine& command_line) {
   Platform platform;
   platform.facts = host::ReadHostFacts();
   platform.host_clock = std::make_unique<clock::LinuxHostClock>();
-  platform.clock = MakeClock(command_line.clock);
+  platform.clock = MakeClock(command_line, platform.facts.tsc.host_khz);
   platform.descriptor_check = std::make_unique<port::KvmDescriptorCheck>();
   WarnOfHost(platform.facts);
   const std::string host_name = platform.facts.host_name;

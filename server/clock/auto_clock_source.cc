@@ -2,6 +2,8 @@
 
 #include <utility>
 
+#include "absl/strings/str_cat.h"
+
 namespace tsc_handoff::clock {
 
 AutoClockSource::AutoClockSource(std::unique_ptr<ClockSource> chrony,
@@ -9,13 +11,17 @@ AutoClockSource::AutoClockSource(std::unique_ptr<ClockSource> chrony,
     : chrony_(std::move(chrony)), kernel_(std::move(kernel)), sticky_ns_(sticky_ns) {}
 
 SourceReport AutoClockSource::Ask(int64_t monotonic_ns) {
-  // Both each time: the kernel's source has to see its daemon's updates to know their age.
-  SourceReport chrony = chrony_->Ask(monotonic_ns);
+  // Both each time: the kernel's source has to see its daemon's updates to know their age. It comes
+  // first, because it keeps nobody waiting.
   SourceReport kernel = kernel_->Ask(monotonic_ns);
+  SourceReport chrony = chrony_->Ask(monotonic_ns);
   if (chrony.word != SourceReport::Word::kNoAnswer) chrony_answered_ns_ = monotonic_ns;
   const bool sticks =
       chrony_answered_ns_.has_value() && monotonic_ns - *chrony_answered_ns_ <= sticky_ns_;
-  return sticks ? chrony : kernel;
+  if (sticks) return chrony;
+  // Where neither helps, the operator may have meant either.
+  if (!kernel.problem.empty()) absl::StrAppend(&kernel.problem, " (", chrony.problem, ")");
+  return kernel;
 }
 
 }  // namespace tsc_handoff::clock

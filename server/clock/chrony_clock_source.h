@@ -12,17 +12,19 @@
 #include <random>
 #include <string>
 
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "server/base/unique_fd.h"
 #include "server/clock/chrony_protocol.h"
+#include "server/clock/chrony_report.h"
+#include "server/clock/chrony_socket.h"
 #include "server/clock/clock_source.h"
 #include "server/clock/kernel_timex.h"
 
 namespace tsc_handoff::clock {
 
 struct ChronyOptions {
-  // "IPv4:PORT" (chronyd's cmdport), or the absolute path of its Unix socket, into whose directory
-  // this source then puts its own.
+  // "IPv4:PORT" on the loopback (chronyd's cmdport), or the absolute path of its Unix socket, into
+  // whose directory this source then puts its own.
   std::string address = "127.0.0.1:323";
   int64_t timeout_ns = 250'000'000;  // for one answer
   Adjtimex adjtimex = SystemAdjtimex;
@@ -32,33 +34,21 @@ struct ChronyOptions {
 class ChronyClockSource final : public ClockSource {
  public:
   explicit ChronyClockSource(ChronyOptions options);
-  ~ChronyClockSource() override;
-  ChronyClockSource(const ChronyClockSource&) = delete;
-  ChronyClockSource& operator=(const ChronyClockSource&) = delete;
 
+  // kNoAnswer, with a sentence, when chronyd does not answer in time, refuses, or answers what
+  // makes no sense. Recovers by itself when chronyd is started anew.
   SourceReport Ask(int64_t monotonic_ns) override;
 
   // OK for an address of one of the two forms.
   static absl::Status CheckAddress(const std::string& address);
 
  private:
-  // Each error is why chronyd could not be asked, in a sentence.
-  absl::Status Open();
-  absl::Status OpenUnix();
-  absl::Status OpenUdp();
   absl::StatusOr<ChronyTracking> Exchange();
-  absl::StatusOr<ChronyTracking> AwaitReply(uint32_t sequence);
-  absl::Status Failed(const char* what) const;
-  void Close();
-  // Another one after each update, and the same one although chronyd shifts the time of its last
-  // update a little whenever it slews the clock.
-  int64_t UpdateId(int64_t reference_ns);
 
-  const ChronyOptions options_;
+  ChronyOptions options_;
   std::random_device random_;
-  UniqueFd socket_;
-  std::string own_path_;  // of the Unix socket, while it exists
-  std::optional<int64_t> last_update_ns_;
+  std::optional<ChronySocket> socket_;  // none after an error
+  UpdateNames updates_;
 };
 
 }  // namespace tsc_handoff::clock

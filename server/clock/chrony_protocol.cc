@@ -1,15 +1,13 @@
 #include "server/clock/chrony_protocol.h"
 
-#include <algorithm>
 #include <cmath>
-#include <utility>
+#include <string>
 
+#include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 
 namespace tsc_handoff::clock {
 namespace {
-
-using Word = SourceReport::Word;
 
 constexpr uint8_t kVersion = 6;
 constexpr uint8_t kRequestPacket = 1;
@@ -17,12 +15,16 @@ constexpr uint8_t kReplyPacket = 2;
 constexpr uint16_t kTrackingCommand = 33;
 constexpr uint16_t kTrackingReply = 5;
 constexpr uint16_t kSuccess = 0;
+constexpr uint16_t kBadVersion = 18;
 
 // Where the fields are.
 constexpr size_t kRequestSequence = 8;
+constexpr size_t kReplyStatus = 8;
 constexpr size_t kReplySequence = 16;
 constexpr size_t kBody = 28;
 constexpr size_t kReferenceId = kBody;
+constexpr size_t kAddressFamily = kBody + 20;
+constexpr size_t kAddressPadding = kBody + 22;
 constexpr size_t kStratum = kBody + 24;
 constexpr size_t kLeapStatus = kBody + 26;
 constexpr size_t kReferenceTime = kBody + 28;
@@ -32,17 +34,13 @@ constexpr size_t kRootDelay = kBody + 64;
 constexpr size_t kRootDispersion = kBody + 68;
 constexpr size_t kUpdateInterval = kBody + 72;
 
-constexpr uint16_t kLeapUnsynchronised = 3;
-constexpr uint16_t kMaxStratum = 15;
-// What chronyd calls its own clock: 127.127.1.1.
-constexpr uint32_t kLocalReference = 0x7f7f0101;
-
+// None, IPv4, IPv6, a number for a name that is not resolved yet.
+constexpr uint16_t kLastAddressFamily = 3;
+// What a chronyd with 32-bit times sends for their missing half.
+constexpr uint32_t kNoHighSeconds = 0x7fffffff;
 constexpr int64_t kNsPerSecond = 1'000'000'000;
-constexpr int64_t kMaxFutureNs = kNsPerSecond;
-// NTP's own limit for what can be synchronised to; anything above is no bound worth having.
-constexpr double kMaxPartS = 16;
-constexpr double kMaxFrequencyPpm = 1e6;
-constexpr double kMaxUpdateIntervalS = 1e7;
+// In 2255; int64 ns end in 2262.
+constexpr uint64_t kLastSecond = 9'000'000'000;
 
 void Put16(ChronyRequest& packet, size_t at, uint16_t value) {
   packet[at] = static_cast<char>(value >> 8);
@@ -73,20 +71,35 @@ double GetFloat(absl::string_view packet, size_t at) {
   return std::ldexp(coefficient, exponent - kCoefficientBits);
 }
 
-SourceReport Report(Word word, std::string problem) {
-  SourceReport report;
-  report.source = "chrony";
-  report.word = word;
-  report.problem = std::move(problem);
-  return report;
+absl::Status Damaged(const std::string& what) {
+  return absl::DataLossError(absl::StrCat("the answer ", what,
+                                          ", as chronyd gives none; look which program listens "
+                                          "there"));
 }
 
-SourceReport Absurd(absl::string_view what) {
-  return Report(Word::kNoAnswer,
-                absl::StrCat("chronyd answers with ", what, ", which makes no sense; restart it"));
+// `datagram` is long enough for a header.
+absl::Status CheckHeader(absl::string_view datagram, uint32_t sequence) {
+  const bool padding_is_0 = Get16(datagram, 2) == 0 && Get16(datagram, 10) == 0 &&
+                            Get32(datagram, 12) == 0 && Get32(datagram, 20) == 0 &&
+                            Get32(datagram, 24) == 0;
+  if (datagram[1] != kReplyPacket || Get16(datagram, 4) != kTrackingCommand || !padding_is_0 ||
+      Get32(datagram, kReplySequence) != sequence)
+    return Damaged("has a wrong header");
+  const uint16_t status = Get16(datagram, kReplyStatus);
+  if (datagram[0] != kVersion || status == kBadVersion) {
+    return absl::UnimplementedError(
+        absl::StrCat("it speaks version ", Get(datagram, 0, 1),
+                     " of chronyd's monitoring protocol, and this agent version ", int{kVersion},
+                     "; use another chrony, or --clock kernel"));
+  }
+  if (status != kSuccess) {
+    return absl::PermissionDeniedError(absl::StrCat(
+        "it refuses to tell how well it follows its sources (status ", status,
+        "); permit it (opencommands tracking), or name its Unix socket (--clock chrony:PATH)"));
+  }
+  if (Get16(datagram, 6) != kTrackingReply) return Damaged("is to another question");
+  return absl::OkStatus();
 }
-
-bool IsDuration(double seconds) { return seconds >= 0 && seconds <= kMaxPartS; }
 
 }  // namespace
 
@@ -100,64 +113,37 @@ ChronyRequest EncodeTrackingRequest(uint32_t sequence) {
   return packet;
 }
 
-std::optional<ChronyTracking> ParseTrackingReply(absl::string_view datagram, uint32_t sequence) {
-  if (datagram.size() != kChronyPacketBytes) return std::nullopt;
-  if (datagram[0] != kVersion || datagram[1] != kReplyPacket || Get16(datagram, 2) != 0 ||
-      Get16(datagram, 4) != kTrackingCommand || Get16(datagram, 6) != kTrackingReply ||
-      Get16(datagram, 8) != kSuccess || Get32(datagram, kReplySequence) != sequence)
-    return std::nullopt;
+std::optional<uint32_t> ReplySequence(absl::string_view datagram) {
+  if (datagram.size() < kReplySequence + sizeof(uint32_t)) return std::nullopt;
+  return Get32(datagram, kReplySequence);
+}
+
+absl::StatusOr<ChronyTracking> ParseTrackingReply(absl::string_view datagram, uint32_t sequence) {
+  // A refusal is a header without a body.
+  if (datagram.size() >= kBody) {
+    if (absl::Status status = CheckHeader(datagram, sequence); !status.ok()) return status;
+  }
+  if (datagram.size() != kChronyPacketBytes)
+    return Damaged(absl::StrCat("has ", datagram.size(), " bytes"));
+  if (Get16(datagram, kAddressFamily) > kLastAddressFamily || Get16(datagram, kAddressPadding) != 0)
+    return Damaged("names its source by no address");
+  const uint32_t high_seconds = Get32(datagram, kReferenceTime);
+  const uint64_t seconds = (high_seconds == kNoHighSeconds ? 0 : uint64_t{high_seconds} << 32) |
+                           Get32(datagram, kReferenceTime + 4);
   const uint32_t nanoseconds = Get32(datagram, kReferenceTime + 8);
-  const auto seconds = static_cast<int64_t>(uint64_t{Get32(datagram, kReferenceTime)} << 32 |
-                                            Get32(datagram, kReferenceTime + 4));
-  // Year 2262 is where int64 ns end.
-  if (nanoseconds >= kNsPerSecond || seconds < 0 || seconds > 9'000'000'000) return std::nullopt;
+  if (nanoseconds >= kNsPerSecond || seconds > kLastSecond)
+    return Damaged("dates its last update at no time");
   ChronyTracking tracking;
   tracking.reference_id = Get32(datagram, kReferenceId);
   tracking.stratum = Get16(datagram, kStratum);
   tracking.leap_status = Get16(datagram, kLeapStatus);
-  tracking.reference_ns = seconds * kNsPerSecond + nanoseconds;
+  tracking.reference_ns = static_cast<int64_t>(seconds) * kNsPerSecond + nanoseconds;
   tracking.correction_s = GetFloat(datagram, kCorrection);
   tracking.frequency_ppm = GetFloat(datagram, kFrequency);
   tracking.root_delay_s = GetFloat(datagram, kRootDelay);
   tracking.root_dispersion_s = GetFloat(datagram, kRootDispersion);
   tracking.update_interval_s = GetFloat(datagram, kUpdateInterval);
   return tracking;
-}
-
-SourceReport ReportFromTracking(const ChronyTracking& tracking, int64_t realtime_ns) {
-  if (tracking.leap_status > kLeapUnsynchronised)
-    return Absurd(absl::StrCat("leap status ", tracking.leap_status));
-  if (tracking.reference_id == kLocalReference) {
-    return Report(
-        Word::kUnsynchronised,
-        "chronyd follows nothing but its own clock (local); give it a source, or, if this "
-        "host is the reference for all others, say so with --clock fixed:DURATION");
-  }
-  if (tracking.leap_status == kLeapUnsynchronised || tracking.stratum == 0 ||
-      tracking.stratum > kMaxStratum) {
-    return Report(Word::kUnsynchronised,
-                  "chronyd says that the clock is not synchronised; look at its sources (chronyc "
-                  "sources)");
-  }
-  if (!IsDuration(tracking.root_delay_s) || !IsDuration(tracking.root_dispersion_s) ||
-      !IsDuration(std::abs(tracking.correction_s)))
-    return Absurd("an offset, a root delay or a root dispersion that is negative or above 16 s");
-  if (tracking.update_interval_s < 0 || tracking.update_interval_s > kMaxUpdateIntervalS ||
-      std::abs(tracking.frequency_ppm) > kMaxFrequencyPpm)
-    return Absurd("an update interval or a frequency out of range");
-  if (tracking.reference_ns > realtime_ns + kMaxFutureNs || tracking.reference_ns == 0)
-    return Absurd("a last update in the future, or at no time at all");
-  const double bound_s =
-      std::abs(tracking.correction_s) + tracking.root_dispersion_s + tracking.root_delay_s / 2;
-  if (bound_s <= 0) return Absurd("an error of 0");
-  SourceReport report = Report(Word::kSynchronised, "");
-  report.error_bound_ns = static_cast<int64_t>(std::ceil(bound_s * kNsPerSecond));
-  report.since_update_ns = std::max<int64_t>(realtime_ns - tracking.reference_ns, 0);
-  report.update_interval_ns =
-      static_cast<int64_t>(std::ceil(tracking.update_interval_s * kNsPerSecond));
-  report.leap_second = tracking.leap_status != 0;
-  report.frequency_correction = tracking.frequency_ppm * 1e-6;
-  return report;
 }
 
 }  // namespace tsc_handoff::clock

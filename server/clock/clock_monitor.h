@@ -1,5 +1,5 @@
-// ClockMonitor: asks the clock source every second, and at once when somebody steps the wall clock;
-// keeps what a ClockTracker makes of it, for handoffs to use without asking anyone.
+// ClockMonitor: asks the clock source four times a second, and at once when somebody steps the wall
+// clock; keeps what a ClockTracker makes of it, for handoffs to use without asking anyone.
 //
 // Threading: thread-safe. One thread of its own; it may be inside the source while Snapshot is
 // called.
@@ -21,7 +21,7 @@ namespace tsc_handoff::clock {
 
 struct MonitorOptions {
   TrackerOptions tracker;
-  int64_t poll_interval_ns = 1'000'000'000;
+  int64_t poll_interval_ns = 250'000'000;
 };
 
 class ClockMonitor final : public ClockView {

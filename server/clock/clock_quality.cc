@@ -24,6 +24,17 @@ ClockQuality Untrusted(ClockQuality quality, ClockStatus status, std::string rea
   return quality;
 }
 
+// How far the clock may have moved against true time since the snapshot, by the host's TSC.
+int64_t MovedNs(const ClockSnapshot& snapshot, const ClockInstant& now, int64_t passed_ns) {
+  if (snapshot.host_tsc_khz == 0) return 0;
+  const auto ticks = static_cast<int64_t>(now.host_tsc_ticks - snapshot.taken.host_tsc_ticks);
+  const int64_t by_tsc_ns = time::TicksToNs(ticks, snapshot.host_tsc_khz);
+  const int128 moved = int128{passed_ns} - by_tsc_ns;
+  return Saturate((moved < 0 ? -moved : moved) +
+                  DriftNs(std::max<int64_t>(by_tsc_ns, 0), snapshot.tsc_rate_ppm) +
+                  snapshot.taken.width_ns + now.width_ns + kRoundingNs);
+}
+
 }  // namespace
 
 int64_t DriftNs(int64_t age_ns, uint32_t ppm) {
@@ -62,9 +73,10 @@ ClockQuality QualityAt(const ClockSnapshot& snapshot, const ClockInstant& now) {
                                   "; look whether the clock daemon runs and reaches its sources"));
   }
   const int128 shift_ns = look.shift_ns < 0 ? -int128{look.shift_ns} : int128{look.shift_ns};
+  const int64_t growth_ns =
+      std::max(DriftNs(passed_ns, snapshot.drift_ppm), MovedNs(snapshot, now, passed_ns));
   quality.error_bound_ns =
-      Saturate(int128{quality.error_bound_ns} + DriftNs(passed_ns, snapshot.drift_ppm) + shift_ns +
-               look.uncertainty_ns);
+      Saturate(int128{quality.error_bound_ns} + growth_ns + shift_ns + look.uncertainty_ns);
   return quality;
 }
 

@@ -15,11 +15,12 @@ enum class ClockStatus {
   kDisrupted = 3,
 };
 
-// CLOCK_REALTIME and CLOCK_MONOTONIC at one instant: both were read within width_ns.
+// CLOCK_REALTIME, CLOCK_MONOTONIC and the host's TSC at one instant: all were read within width_ns.
 struct ClockInstant {
   int64_t realtime_ns = 0;
   int64_t monotonic_ns = 0;
   int64_t width_ns = 0;
+  uint64_t host_tsc_ticks = 0;
 };
 
 // The clock at one instant. True time lies within CLOCK_REALTIME +- error_bound_ns when trusted.
@@ -40,7 +41,11 @@ struct ClockQuality {
 struct ClockSnapshot {
   ClockQuality quality;  // at `taken`; age_ns and error_bound_ns as of then
   ClockInstant taken;
-  uint32_t drift_ppm = 0;  // by which the bound grows with age
+  uint32_t drift_ppm = 0;  // by which the bound grows with age, at the least
+  // The TSC's frequency and by how much it may be off. 0: not known, then a clock that is slewed
+  // faster than drift_ppm is not noticed.
+  uint32_t host_tsc_khz = 0;
+  uint32_t tsc_rate_ppm = 0;
   // The quality may be used until CLOCK_MONOTONIC reads this; then the source has been silent too
   // long.
   int64_t trusted_until_ns = 0;
@@ -64,6 +69,9 @@ int64_t DriftNs(int64_t age_ns, uint32_t ppm);
 //   - kDisrupted when CLOCK_REALTIME was stepped since the snapshot: its difference to
 //     CLOCK_MONOTONIC is another one, by more than the two instants' widths explain. What these
 //     widths could hide is added to the bound.
+//   - A clock daemon that changes its mind slews the clock to where its new source says, a second a
+//     minute if need be, and its new bound is not known here yet. The TSC shows how far the clock
+//     was moved since the snapshot: the bound grows by that, if it is more than drift.
 //   - kUnknown after trusted_until_ns, or when `now` lies before the snapshot.
 ClockQuality QualityAt(const ClockSnapshot& snapshot, const ClockInstant& now);
 

@@ -242,5 +242,35 @@ TEST(StatusNameTest, EveryStatusHasAName) {
   }
 }
 
+// A daemon that selects a worse source slews the clock fast; the TSC shows it.
+TEST(QualityAtSlewTest, WhatTheClockWasMovedAgainstTheTscCountsWhenItIsMoreThanDrift) {
+  constexpr uint32_t kKhz = 2'000'000;
+  constexpr int64_t kSecondNs = 1'000'000'000;
+  struct Row {
+    int64_t slewed_ns;  // in one second of the TSC
+    int64_t growth_ns;
+  };
+  for (const Row& row : {Row{0, 50'000 + 2}, Row{20'000, 70'000 + 2}, Row{-20'000, 70'000 + 2},
+                         Row{5'000'000, 5'050'000 + 2}, Row{-5'000'000, 5'050'000 + 2}}) {
+    ClockSnapshot snapshot;
+    snapshot.quality.status = ClockStatus::kSynchronised;
+    snapshot.quality.trusted = true;
+    snapshot.quality.error_bound_ns = 1'000;
+    snapshot.taken = {kSecondNs, 5 * kSecondNs, 0, 77};
+    snapshot.trusted_until_ns = 100 * kSecondNs;
+    snapshot.drift_ppm = 50;
+    snapshot.host_tsc_khz = kKhz;
+    snapshot.tsc_rate_ppm = 50;
+    const int64_t passed_ns = kSecondNs + row.slewed_ns;
+    const ClockInstant now = {kSecondNs + passed_ns, 5 * kSecondNs + passed_ns, 0,
+                              77 + uint64_t{2} * kSecondNs};
+    const ClockQuality quality = QualityAt(snapshot, now);
+    ASSERT_TRUE(quality.trusted);
+    EXPECT_EQ(quality.error_bound_ns, 1'000 + row.growth_ns + 2) << row.slewed_ns;
+    snapshot.host_tsc_khz = 0;  // not known: drift alone
+    EXPECT_EQ(QualityAt(snapshot, now).error_bound_ns, 1'000 + DriftNs(passed_ns, 50) + 2);
+  }
+}
+
 }  // namespace
 }  // namespace tsc_handoff::clock

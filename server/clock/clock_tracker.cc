@@ -14,12 +14,15 @@ using Word = SourceReport::Word;
 constexpr int64_t kNsPerSecond = 1'000'000'000;
 // A daemon that polls many times a second is not given up for a hiccup of the host.
 constexpr int64_t kShortestIntervalNs = kNsPerSecond;
+// The shortest at which a daemon polls a server for long, by default.
+constexpr int64_t kUnknownIntervalNs = 64 * kNsPerSecond;
 // One update may be late, and the next one on its way, without meaning anything.
 constexpr int64_t kLateUpdates = 3;
 
 std::string Human(int64_t ns) { return absl::FormatDuration(absl::Nanoseconds(ns)); }
 
 int64_t UpdateIntervalNs(const SourceReport& report) {
+  if (report.update_interval_ns == 0) return kUnknownIntervalNs;
   return std::max(report.update_interval_ns, kShortestIntervalNs);
 }
 
@@ -39,6 +42,8 @@ ClockInstant OnTaiScale(ClockInstant instant, int32_t tai_offset_s) {
 
 ClockTracker::ClockTracker(const TrackerOptions& options) : options_(options) {
   snapshot_.drift_ppm = options_.drift_ppm;
+  snapshot_.host_tsc_khz = options_.host_tsc_khz;
+  snapshot_.tsc_rate_ppm = options_.tsc_rate_ppm;
   snapshot_.quality.untrusted_reason = "the clock's source has not been asked yet; repeat shortly";
 }
 
@@ -61,9 +66,11 @@ void ClockTracker::NoteStep(const SourceReport& report, const ClockInstant& aske
   last_good_.reset();
 }
 
-ClockInstant ClockTracker::AnchoredAt(int64_t monotonic_ns) const {
-  return {monotonic_ns + (anchor_->realtime_ns - anchor_->monotonic_ns), monotonic_ns,
-          anchor_->width_ns};
+ClockInstant ClockTracker::AnchoredAt(const ClockInstant& instant) const {
+  ClockInstant anchored = instant;
+  anchored.realtime_ns = instant.monotonic_ns + (anchor_->realtime_ns - anchor_->monotonic_ns);
+  anchored.width_ns = std::max(anchor_->width_ns, instant.width_ns);
+  return anchored;
 }
 
 int64_t ClockTracker::HoldsForNs(const SourceReport& report) const {
@@ -92,9 +99,10 @@ std::string ClockTracker::Problem(const SourceReport& report, int64_t now_ns) co
   }
   if (!step_.has_value()) return "";
   const int64_t since_step_ns = now_ns - step_->monotonic_ns;
-  const bool anew = report.update_id.has_value() ? report.update_id != step_->update_id &&
-                                                       report.since_update_ns < since_step_ns
-                                                 : since_step_ns >= options_.max_silence_ns;
+  const bool anew = report.update_id.has_value()
+                        ? step_->update_id.has_value() && report.update_id != step_->update_id &&
+                              report.since_update_ns < since_step_ns
+                        : since_step_ns >= options_.max_silence_ns;
   if (anew) return "";
   return absl::StrCat("the clock was stepped ", Human(since_step_ns), " ago, and ", report.source,
                       " has not disciplined it since; wait for its next update");
@@ -117,7 +125,7 @@ void ClockTracker::Distrust(const SourceReport& report, const std::string& probl
   if (last_good_.has_value() && answered.monotonic_ns <= last_good_->trusted_until_ns &&
       HoldsForNs(report) > 0) {
     snapshot_ = *last_good_;
-    snapshot_.taken = AnchoredAt(last_good_->taken.monotonic_ns);  // a leap second may have passed
+    snapshot_.taken = AnchoredAt(last_good_->taken);  // a leap second may have passed
     snapshot_.quality.status = ClockStatus::kFreeRunning;
     return;
   }
@@ -141,12 +149,13 @@ void ClockTracker::Take(const SourceReport& report, const ClockInstant& asked,
   // The source spoke after `asked`: an update that was as long ago then is not younger than it
   // says.
   const std::string problem = Problem(report, asked.monotonic_ns);
+  if (step_.has_value() && !step_->update_id.has_value()) step_->update_id = report.update_id;
   if (problem.empty()) {
     const bool late = MissedUpdates(report) >= kLateUpdates;
     // The bound was stated after `asked`; to count its age from there is to count a little too
     // much.
     Publish(report, late ? ClockStatus::kFreeRunning : ClockStatus::kSynchronised,
-            AnchoredAt(asked.monotonic_ns), HoldsForNs(report));
+            AnchoredAt(asked), HoldsForNs(report));
     last_good_ = snapshot_;
     last_good_at_ns_ = asked.monotonic_ns;
     step_.reset();

@@ -29,11 +29,15 @@ struct TrackerOptions {
   // By how much a clock's rate may be wrong between two statements of its source; 1 to 1000.
   uint32_t drift_ppm = 50;
   // Updates that the discipline may miss, by its own usual interval, before it is no longer
-  // trusted; 1 to 1000. An interval below a second counts as one second.
+  // trusted; 1 to 1000. An interval below a second counts as one second, one that is not known as a
+  // minute.
   uint32_t max_missed_updates = 8;
   // How long the source may say nothing good before the clock is no longer trusted. A source whose
   // updates cannot be seen is believed again this long after a step.
   int64_t max_silence_ns = 10'000'000'000;
+  // The TSC's frequency, and by how much it may be off; see ClockSnapshot.
+  uint32_t host_tsc_khz = 0;
+  uint32_t tsc_rate_ppm = 50;
 };
 
 class ClockTracker {
@@ -50,15 +54,15 @@ class ClockTracker {
  private:
   struct Step {
     int64_t monotonic_ns = 0;  // when it was noticed
-    // The discipline's latest update then. One that it made between the step and its notice is thus
-    // not believed; the next one is.
+    // The discipline's latest update then, or the first one heard of afterwards. One that it made
+    // between the step and its notice is thus not believed; the next one is.
     std::optional<int64_t> update_id;
   };
 
   void NoteStep(const SourceReport& report, const ClockInstant& asked,
                 const ClockInstant& answered);
-  // What both clocks read at a moment, by the anchor. REQUIRES: an anchor.
-  ClockInstant AnchoredAt(int64_t monotonic_ns) const;
+  // An instant with the wall clock as it follows from the anchor. REQUIRES: an anchor.
+  ClockInstant AnchoredAt(const ClockInstant& instant) const;
   // How long the report's word holds from now, by the updates that may be missed; at most
   // max_silence_ns, and at most 0 when too many were missed.
   int64_t HoldsForNs(const SourceReport& report) const;

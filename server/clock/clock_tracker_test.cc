@@ -219,6 +219,8 @@ INSTANTIATE_TEST_SUITE_P(
         Script{"ThreeLateUpdatesAreAFreeRun",
                {{48'000, Updated(0), kFree}, {127'998, Updated(0), kFree}}},
         Script{"EightAreTooMany", {{127'998, Updated(0), kFree}, {128'000, Updated(0), kOverdue}}},
+        Script{"EightOfAnIntervalThatBecameShorterAreTooMany",
+               {{0, Updated(-20'000), kGood}, {1'000, Updated(-20'000, 2'000), kOverdue}}},
         Script{"EightAreTooManyForASilenceToo",
                {{127'900, Updated(0), kFree}, {128'000, LostAfter(0), kFollowsNothing}}},
         Script{"TheNextUpdateEndsIt",
@@ -235,10 +237,10 @@ INSTANTIATE_TEST_SUITE_P(
                 {3'000, Updated(0, 62), kFree},
                 {7'998, Updated(0, 62), kFree},
                 {8'000, Updated(0, 62), kOverdue}}},
-        Script{"AnIntervalThatIsNotKnownCountsAsASecond",
-               {{2'999, Updated(0, 0), kGood},
-                {3'000, Updated(0, 0), kFree},
-                {8'000, Updated(0, 0), kOverdue}}},
+        Script{"AnIntervalThatIsNotKnownCountsAsAMinute",
+               {{191'999, Updated(0, 0), kGood},
+                {192'000, Updated(0, 0), kFree},
+                {512'000, Updated(0, 0), kOverdue}}},
         Script{"ByTheOption",
                {{63'998, Updated(0), kFree}, {64'000, Updated(0), kOverdue}},
                {.max_missed_updates = 4}},
@@ -309,13 +311,15 @@ INSTANTIATE_TEST_SUITE_P(
                            {{0, Updated(-500), kGood},
                             {1'000, Lost(), {ClockStatus::kUnknown, false, "follows nothing"}, 300},
                             {2'000, Lost(), {ClockStatus::kUnknown, false, "follows nothing"}},
-                            {3'000, Updated(2'500), kGood},
-                            {4'000, Lost(), kFree}}},
+                            {3'000, Updated(2'500), kStepped},
+                            {4'000, Updated(3'500), kGood},
+                            {5'000, Lost(), kFree}}},
                     Script{"AStepDuringAFreeRun",
                            {{0, Updated(-500), kGood},
                             {1'000, Silent(), kFree},
                             {2'000, Silent(), kNoAnswer, 300},
-                            {3'000, Updated(2'500), kGood}}},
+                            {3'000, Updated(2'500), kStepped},
+                            {4'000, Updated(3'500), kGood}}},
                     Script{"AStepBeforeTheFirstGoodWord",
                            {{0, Silent(), kNoAnswer},
                             {1'000, Silent(), kNoAnswer, 300},
@@ -328,6 +332,11 @@ INSTANTIATE_TEST_SUITE_P(
                             {3'000, Silent(), kFree},
                             {11'998, Silent(), kFree},
                             {12'000, Silent(), kNoAnswer}}},
+                    Script{"AnOldStepIsOvercomeForTheStatusToo",
+                           {{0, Updated(-500), kGood},
+                            {1'000, Updated(-500), kStepped, 300},
+                            {2'000, Updated(1'500), kGood},
+                            {60'000, Lost(), kFollowsNothing}}},
                     // Nobody can see a fixed bound's updates, so time is all there is.
                     Script{"AFixedBoundIsBelievedAgainAfterTheSilence",
                            {{0, Fixed(), kGood},
@@ -476,7 +485,7 @@ TEST(ClockTrackerTest, IsTrustedNoLongerThanUpdatesMayBeMissed) {
            Row{"the updates are nearer", 126 * kSecond, 16 * kSecond, 8, 10 * kSecond, 2 * kSecond},
            Row{"the last ns", 128 * kSecond - 1, 16 * kSecond, 8, 10 * kSecond, 1},
            Row{"short intervals", 5'500 * kMs, 62 * kMs, 8, 10 * kSecond, 2'500 * kMs},
-           Row{"no interval", 5'500 * kMs, 0, 8, 10 * kSecond, 2'500 * kMs},
+           Row{"no interval", 510 * kSecond, 0, 8, 10 * kSecond, 2 * kSecond},
            Row{"few may be missed", 0, 2 * kSecond, 1, 10 * kSecond, 2 * kSecond},
            Row{"many may be missed", 500 * kSecond, kSecond, 1'000, 10 * kSecond, 10 * kSecond},
            Row{"a huge interval", 0, kMax, 1'000, 10 * kSecond, 10 * kSecond},
@@ -494,6 +503,27 @@ TEST(ClockTrackerTest, IsTrustedNoLongerThanUpdatesMayBeMissed) {
     tracker.Take(report, At(0), At(kAnswerMs));
     EXPECT_EQ(tracker.snapshot().trusted_until_ns, kUptime + row.holds_ns);
   }
+}
+
+// The poll that notices the step gets no answer; the next one tells of the update from before it,
+// whose age, by the clock that was set back, seems to be nothing.
+TEST(ClockTrackerTest, WithoutAnAnswerAtTheStepTheFirstUpdateHeardOfIsNotBelieved) {
+  ClockTracker tracker({});
+  const auto back = [](int64_t ms) {
+    ClockInstant instant = At(ms);
+    instant.realtime_ns -= 7 * kSecond;
+    return instant;
+  };
+  SourceReport report = Updated(0);
+  report.update_id = 1;
+  report.since_update_ns = 0;
+  tracker.Take(report, At(0), At(1));
+  tracker.Take(SourceReport(), back(4'000), back(4'001));
+  tracker.Take(report, back(6'000), back(6'001));
+  EXPECT_FALSE(tracker.snapshot().quality.trusted);
+  report.update_id = 2;
+  tracker.Take(report, back(8'000), back(8'001));
+  EXPECT_TRUE(tracker.snapshot().quality.trusted);
 }
 
 TEST(ClockTrackerTest, ASourceOverdueForEverDoesNotOverflow) {
@@ -584,19 +614,39 @@ TEST(ClockTrackerTest, AnUpdateMadeWhileTheStepWasNotYetNoticedIsNotBelieved) {
   EXPECT_TRUE(tracker.snapshot().quality.trusted) << tracker.snapshot().quality.untrusted_reason;
 }
 
-// A reading that was interrupted sees little. The one before it, on the same side of the step, sees
-// it well; and the snapshot rests on that one, without any allowance for what the other hides.
-TEST(ClockTrackerTest, AWideSecondReadingHidesNoStep) {
-  constexpr int64_t kStepMs = 1;
-  ClockInstant interrupted = At(1'010, kStepMs);
-  interrupted.width_ns = 5 * kMs;
+// A daemon that reckons by the wall clock may find its last update younger after a step.
+TEST(ClockTrackerTest, AnUpdateThatOnlySeemsToBeYoungIsNotBelieved) {
+  SourceReport report = Updated(-5'000);
+  report.since_update_ns = 5'000 * kMs;
   ClockTracker tracker({});
-  tracker.Take(Updated(0), At(0), At(1));
-  tracker.Take(Updated(0), At(1'000, kStepMs), interrupted);
-  const ClockQuality quality = QualityAt(tracker.snapshot(), At(1'011, kStepMs));
-  // Either it is not trusted, or the bound has room for the step.
-  EXPECT_TRUE(!quality.trusted || quality.error_bound_ns >= kBound + kStepMs * kMs)
-      << quality.error_bound_ns;
+  tracker.Take(report, At(0), At(1));
+  report.since_update_ns = 0;
+  for (const int64_t ms : {1'000, 2'000, 60'000}) {
+    tracker.Take(report, At(ms, -6'000), At(ms + 1, -6'000));
+    EXPECT_FALSE(tracker.snapshot().quality.trusted) << ms;
+  }
+}
+
+// A reading that was interrupted sees little. The others see the step.
+TEST(ClockTrackerTest, AWideReadingHidesNoStep) {
+  constexpr int64_t kWide = 5 * kMs;
+  constexpr int64_t kStep = 1 * kMs;
+  struct Row {
+    const char* name;
+    ClockInstant first_asked;
+    ClockInstant asked;
+    ClockInstant answered;
+  };
+  for (const Row& row :
+       {Row{"after the answer", At(0), WideAt(1'000, 0, kStep), WideAt(1'010, kWide, kStep)},
+        Row{"before the question", At(0), WideAt(1'000, kWide, kStep), WideAt(1'010, 0, kStep)},
+        Row{"at the start", WideAt(0, kWide, 0), At(1'000), WideAt(1'010, 0, kStep)}}) {
+    ClockTracker tracker({});
+    tracker.Take(Updated(0), row.first_asked, At(10));
+    ASSERT_TRUE(tracker.snapshot().quality.trusted) << row.name;
+    tracker.Take(Updated(0), row.asked, row.answered);
+    EXPECT_FALSE(tracker.snapshot().quality.trusted) << row.name;
+  }
 }
 
 }  // namespace

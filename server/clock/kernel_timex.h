@@ -1,5 +1,5 @@
-// What every clock source takes from the kernel's NTP state, whoever else it asks: the TAI offset and
-// leap seconds, which only adjtimex(2) tells.
+// What every clock source takes from the kernel's NTP state, whoever else it asks: the TAI offset
+// and leap seconds, which only adjtimex(2) tells.
 //
 // Threading: pure functions; SystemAdjtimex is a system call.
 #ifndef TSC_HANDOFF_SERVER_CLOCK_KERNEL_TIMEX_H_
@@ -12,8 +12,8 @@
 
 namespace tsc_handoff::clock {
 
-// Reads the kernel's values; `modes` is 0, so nothing is changed. Returns the clock's state (TIME_OK
-// ...), or -errno.
+// Reads the kernel's values; `modes` is 0, so nothing is changed. Returns the clock's state
+// (TIME_OK ...), or -errno.
 using Adjtimex = std::function<int(timex*)>;
 int SystemAdjtimex(timex* values);
 

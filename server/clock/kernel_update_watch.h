@@ -1,9 +1,10 @@
 // KernelUpdateWatch: sees from the kernel's NTP values, looked at now and then, whether a clock
 // daemon is still at work.
 //
-// The kernel by itself does not tell: after the daemon's last word it adds 500 us to maxerror at every
-// turn of a second and says "synchronised" until 16 s are reached, 8.9 hours later. So whatever maxerror
-// does otherwise is a daemon's doing, and so is any change of the other values that a daemon sets.
+// The kernel by itself does not tell: after the daemon's last word it adds 500 us to maxerror at
+// every turn of a second and says "synchronised" until 16 s are reached, 8.9 hours later. So
+// whatever maxerror does otherwise is a daemon's doing, and so is any change of the other values
+// that a daemon sets.
 //
 // Threading: one thread at a time.
 #ifndef TSC_HANDOFF_SERVER_CLOCK_KERNEL_UPDATE_WATCH_H_
@@ -33,8 +34,9 @@ class KernelUpdateWatch {
 
   bool first_ = true;
   timex last_look_ = {};
-  // From where maxerror has grown by itself, as far as can be seen. Not the last look: in the second
-  // between two of them, a daemon that always states one error could not be told from the kernel.
+  // From where maxerror has grown by itself, as far as can be seen. Not the last look: in the
+  // second between two of them, a daemon that always states one error could not be told from the
+  // kernel.
   int64_t base_max_error_us_ = 0;
   int64_t base_ns_ = 0;
   std::optional<int64_t> renewed_ns_;

@@ -74,6 +74,7 @@ ClockInstant ReadInstant(HostClock& host_clock) {
     ClockInstant instant;
     const int64_t before_ns = host_clock.ReadMonotonicNs();
     instant.realtime_ns = host_clock.ReadRealtimeNs();
+    instant.host_tsc_ticks = host_clock.ReadTsc();
     instant.width_ns = host_clock.ReadMonotonicNs() - before_ns;
     instant.monotonic_ns = before_ns + instant.width_ns / 2;
     if (i == 0 || instant.width_ns < best.width_ns) best = instant;
@@ -87,7 +88,8 @@ std::optional<time::TimeReference> TakeReference(HostClock& host_clock,
   const std::optional<Bracket> bracket = Narrowest(host_clock, kBrackets);
   if (!bracket.has_value()) return std::nullopt;
   const ClockInstant now = {bracket->realtime_ns, bracket->monotonic_ns,
-                            TicksToNsUp(bracket->all_ticks, host_tsc_khz)};
+                            TicksToNsUp(bracket->all_ticks, host_tsc_khz),
+                            bracket->before_ticks + bracket->all_ticks / 2};
   time::TimeReference reference = WithQuality(QualityAt(snapshot, now), host_tsc_khz);
   reference.host_tsc_ticks = MiddleTicks(*bracket);
   reference.realtime_ns = bracket->realtime_ns;

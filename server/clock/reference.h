@@ -17,7 +17,7 @@ namespace tsc_handoff::clock {
 // widened loses.
 inline constexpr int kBrackets = 16;
 
-// The narrowest of kBrackets readings of the two wall clocks.
+// The narrowest of kBrackets readings of the wall clock and the TSC within CLOCK_MONOTONIC.
 ClockInstant ReadInstant(HostClock& host_clock);
 
 // RDTSC, CLOCK_REALTIME, RDTSC, kBrackets times; keeps the narrowest. The reference is its middle;

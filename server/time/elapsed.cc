@@ -177,11 +177,11 @@ absl::StatusOr<Elapsed> ReckonOnOneHost(const TscState& state, const TimeReferen
   elapsed.elapsed_ns = TicksToNs(host_ticks, destination.host_tsc_khz);
   elapsed.elapsed_ticks =
       scaling.Scale(destination.host_tsc_ticks) - scaling.Scale(state.reference->host_tsc_ticks);
-  if (static_cast<int64_t>(elapsed.elapsed_ticks) < 0) {
-    return Error(
-        Reason::kTimeWouldGoBack,
-        "this host's TSC wrapped round its 64 bits since the capture, which its scaling does "
-        "not survive");
+  // Scaling goes by the whole value, so a scaled TSC jumps where the host's begins at 0 again.
+  if (scaling.active() && destination.host_tsc_ticks < state.reference->host_tsc_ticks) {
+    return Error(Reason::kTimeWouldGoBack,
+                 "this host's TSC wrapped round its 64 bits since the capture, which its scaling "
+                 "does not survive");
   }
   elapsed.earliest_ns = elapsed.elapsed_ns;
   elapsed.bound = ErrorBound();

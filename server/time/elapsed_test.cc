@@ -365,6 +365,12 @@ TEST(SameHostTest, AScaledTscThatWrappedIsRefused) {
   const ElapsedEvidence same_host = {.same_host = true, .probe = {}};
   EXPECT_EQ(ReasonOf(ReckonElapsed(state, destination, half, {}, same_host).status()),
             Reason::kTimeWouldGoBack);
+  // With this ratio the jump is ahead by a third of the circle, not back.
+  const TscScaling other =
+      TscScaling::For({.host_khz = kKhz, .can_scale = true, .frac_bits = 48}, kKhz * 7 / 10)
+          .value();
+  EXPECT_EQ(ReasonOf(ReckonElapsed(state, destination, other, {}, same_host).status()),
+            Reason::kTimeWouldGoBack);
   EXPECT_TRUE(ReckonElapsed(state, destination, TscScaling(), {}, same_host).ok())
       << "unscaled it does no harm";
 }
