@@ -193,21 +193,6 @@ absl::StatusOr<v1::HostInfo> AgentClient::GetHostInfo() {
   return std::move(*response.mutable_host());
 }
 
-absl::StatusOr<v1::CompareClocksResponse> AgentClient::CompareClocks(absl::string_view peer) {
-  v1::CompareClocksRequest request;
-  request.set_peer(std::string(peer));
-  v1::CompareClocksResponse response;
-  absl::Status status = Read([&](absl::Duration left) {
-    grpc::ClientContext context;
-    SetDeadline(left, &context);
-    return FromGrpc(rpc_->stub->CompareClocks(&context, request, &response), target_,
-                    "CompareClocks");
-  });
-  if (!status.ok()) return status;
-  if (!response.has_probe()) return BadAnswer(target_, "without a probe");
-  return response;
-}
-
 absl::StatusOr<std::vector<v1::Vm>> AgentClient::ListVms() {
   std::vector<v1::Vm> vms;
   v1::ListVmsRequest request;
@@ -254,6 +239,23 @@ absl::StatusOr<v1::GetTscStateResponse> AgentClient::GetTscState(absl::string_vi
   });
   if (!status.ok()) return status;
   if (!response.has_state()) return BadAnswer(target_, "without a state");
+  return response;
+}
+
+absl::StatusOr<v1::CompareClocksResponse> AgentClient::CompareClocks(absl::string_view peer) {
+  v1::CompareClocksRequest request;
+  request.set_peer(std::string(peer));
+  v1::CompareClocksResponse response;
+  absl::Status status = Read([&](absl::Duration left) {
+    grpc::ClientContext context;
+    SetDeadline(left, &context);
+    return FromGrpc(rpc_->stub->CompareClocks(&context, request, &response), target_,
+                    "CompareClocks");
+  });
+  if (!status.ok()) return status;
+  if (!response.has_probe()) return BadAnswer(target_, "without a probe");
+  if (!response.has_local() || !response.has_peer())
+    return BadAnswer(target_, "without both hosts' claims");
   return response;
 }
 

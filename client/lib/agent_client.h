@@ -62,12 +62,13 @@ class AgentClient {
 
   absl::StatusOr<tschandoff::v1::Vm> GetVm(absl::string_view vm_id);
 
-  // Has this agent probe the one at `peer` (HOST:PORT, as this agent reaches it) and compare. Clocks
-  // that disagree are an answer.
-  absl::StatusOr<tschandoff::v1::CompareClocksResponse> CompareClocks(absl::string_view peer);
-
   // The answer always has a state.
   absl::StatusOr<tschandoff::v1::GetTscStateResponse> GetTscState(absl::string_view vm_id);
+
+  // Has this agent probe the one at `peer` (HOST:PORT, as this agent reaches it) and compare what
+  // is measured with what both claim. The answer always has the probe and both claims; clocks that
+  // disagree are an answer, not an error.
+  absl::StatusOr<tschandoff::v1::CompareClocksResponse> CompareClocks(absl::string_view peer);
 
   // Sends at most once (but see retry_elapsed_set). An error with IsOutcomeUnknown(): the VM may
   // have changed. Any other error: nothing changed, but for reason ROLLBACK_FAILED.

@@ -58,6 +58,46 @@ TEST_F(AgentClientTest, ReadsHostAndVm) {
   EXPECT_EQ(client->GetVm("vm1")->vcpu_count(), 3u);
 }
 
+TEST_F(AgentClientTest, CompareClocksNamesThePeerAndIsRepeatedWhenTheAgentWasNotReached) {
+  agent_.FailNext("CompareClocks", kNoDetails, 2);
+  const absl::StatusOr<v1::CompareClocksResponse> compared = Client()->CompareClocks("host2:50051");
+  ASSERT_TRUE(compared.ok()) << compared.status();
+  EXPECT_EQ(agent_.LastPeer(), "host2:50051");
+  EXPECT_EQ(compared->probe().offset_ns(), 1'500);
+  EXPECT_EQ(compared->verdict(), v1::CompareClocksResponse::VERDICT_AGREE);
+  EXPECT_EQ(agent_.CallCount("CompareClocks"), 3);
+}
+
+TEST_F(AgentClientTest, AnUnreachablePeerIsTheAgentsWordAndNotAskedForAgain) {
+  agent_.FailNext(
+      "CompareClocks",
+      {absl::StatusCode::kUnavailable, "no answer", "PEER_UNREACHABLE", {{"peer", "host2:50051"}}});
+  const absl::Status status = Client()->CompareClocks("host2:50051").status();
+  EXPECT_EQ(ReasonOf(status), v1::PEER_UNREACHABLE);
+  EXPECT_FALSE(IsUnreachable(status));
+  EXPECT_EQ(agent_.CallCount("CompareClocks"), 1);
+}
+
+TEST_F(AgentClientTest, AComparisonWithoutItsPartsIsABadAnswer) {
+  const std::unique_ptr<AgentClient> client = Client();
+  const v1::CompareClocksResponse whole = *client->CompareClocks("host2:50051");
+  const struct {
+    void (v1::CompareClocksResponse::*clear)();
+    const char* says;
+  } kRows[] = {
+      {&v1::CompareClocksResponse::clear_probe, "without a probe"},
+      {&v1::CompareClocksResponse::clear_local, "without both hosts' claims"},
+      {&v1::CompareClocksResponse::clear_peer, "without both hosts' claims"},
+  };
+  for (const auto& row : kRows) {
+    v1::CompareClocksResponse part = whole;
+    (part.*row.clear)();
+    agent_.SetComparison(part);
+    EXPECT_THAT(std::string(client->CompareClocks("host2:50051").status().message()),
+                HasSubstr(row.says));
+  }
+}
+
 TEST_F(AgentClientTest, ListVmsFetchesEveryPage) {
   agent_.SetPageLimit(2);
   for (const char* vm : {"vm2", "vm3", "vm4"}) agent_.AddVm(MakeFakeVm(vm, 1));

@@ -82,11 +82,38 @@ absl::Status Apply(AgentClient& destination, const v1::SetTscStateRequest& apply
   return absl::OkStatus();
 }
 
-absl::Status Check(AgentClient& source, AgentClient& destination, const HandoffRequest& request) {
-  absl::Status status = source.GetVm(request.source_vm_id).status();
-  if (!status.ok()) return Annotate(status, absl::StrCat("look at the source ", source.target()));
-  status = destination.GetVm(request.apply.vm_id()).status();
+absl::Status AtSource(const AgentClient& source, const absl::Status& status) {
+  return Annotate(status, absl::StrCat("look at the source ", source.target()));
+}
+
+absl::Status AtDestination(const AgentClient& destination, const absl::Status& status) {
   return Annotate(status, absl::StrCat("look at the destination ", destination.target()));
+}
+
+// Where others reach the source's agent, as it says of itself; empty where nobody is to be probed.
+absl::StatusOr<std::string> FindSourceAgent(AgentClient& source, AgentClient& destination,
+                                            const HandoffRequest& request) {
+  if (!request.apply.source_agent().empty()) return request.apply.source_agent();
+  if (!request.probe || request.apply.mode() != v1::APPLY_MODE_ELAPSED) return std::string();
+  const absl::StatusOr<v1::HostInfo> from = source.GetHostInfo();
+  if (!from.ok()) return AtSource(source, from.status());
+  if (from->peer_address().empty()) return std::string();
+  const absl::StatusOr<v1::HostInfo> to = destination.GetHostInfo();
+  if (!to.ok()) return AtDestination(destination, to.status());
+  const bool same_host = !from->boot_id().empty() && from->boot_id() == to->boot_id();
+  return same_host ? std::string() : from->peer_address();
+}
+
+absl::Status Check(AgentClient& source, AgentClient& destination, const HandoffRequest& request,
+                   HandoffReport* report) {
+  absl::Status status = source.GetVm(request.source_vm_id).status();
+  if (!status.ok()) return AtSource(source, status);
+  status = destination.GetVm(request.apply.vm_id()).status();
+  if (!status.ok()) return AtDestination(destination, status);
+  absl::StatusOr<std::string> source_agent = FindSourceAgent(source, destination, request);
+  if (!source_agent.ok()) return source_agent.status();
+  report->source_agent = *std::move(source_agent);
+  return absl::OkStatus();
 }
 
 // A damaged state ends the handoff here; one that is newer than this library is the agents' matter.
@@ -108,6 +135,7 @@ absl::Status CaptureAndApply(AgentClient& source, AgentClient& destination,
   if (status = Open(report); !status.ok()) return status;
   v1::SetTscStateRequest apply = request.apply;
   *apply.mutable_state() = report->capture.state();
+  apply.set_source_agent(report->source_agent);
   return RunStep(request, HandoffStep::kApply, &report->set_rpc,
                  [&] { return Apply(destination, apply, report); });
 }
@@ -115,7 +143,7 @@ absl::Status CaptureAndApply(AgentClient& source, AgentClient& destination,
 absl::Status RunSteps(AgentClient& source, AgentClient& destination, const HandoffRequest& request,
                       HandoffReport* report) {
   absl::Status status = RunStep(request, HandoffStep::kCheck, &report->check,
-                                [&] { return Check(source, destination, request); });
+                                [&] { return Check(source, destination, request, report); });
   if (!status.ok()) return status;
   const absl::Duration start = request.time.steady_now();
   status = CaptureAndApply(source, destination, request, report);

@@ -4,6 +4,10 @@
 // runs afterwards. Handoff changes the destination's VM only; the source's stays as it is, so until
 // the caller resumes the VM on the destination there is always a way back.
 //
+// In ELAPSED mode the destination's agent probes the source's clock where the source's agent says
+// at which address others reach it, so that elapsed time does not rest on the two hosts' word
+// alone.
+//
 // Threading: a call uses nothing but its arguments; several may share the AgentClients.
 #ifndef TSC_HANDOFF_CLIENT_LIB_HANDOFF_H_
 #define TSC_HANDOFF_CLIENT_LIB_HANDOFF_H_
@@ -23,7 +27,8 @@
 namespace tsc_handoff::client {
 
 enum class HandoffStep {
-  // GetVm on both: connects, and finds a wrong address or VM, before guest time matters.
+  // GetVm on both: connects, and finds a wrong address or VM, before guest time matters. Also
+  // GetHostInfo, where there is a source's agent to be found that can be probed.
   kCheck,
   // GetTscState on the source.
   kCapture,
@@ -41,8 +46,12 @@ struct HandoffProgress {
 struct HandoffRequest {
   std::string source_vm_id;
   // The destination's vm_id, the mode and the policies. Its `state` is ignored: the captured one
-  // takes its place.
+  // takes its place. A `source_agent` given here is sent as it is, whatever `probe` says.
   tschandoff::v1::SetTscStateRequest apply;
+  // Where apply.source_agent is empty and the mode is ELAPSED, fill it with the source's
+  // HostInfo.peer_address. It stays empty where the source has none, and where both agents are on
+  // one host (the same boot_id): that host's TSC tells the time exactly.
+  bool probe = true;
   // OPTIONAL. Called on this thread around each step; must be quick, for guest time passes
   // meanwhile.
   std::function<void(const HandoffProgress&)> progress;
@@ -72,6 +81,8 @@ struct HandoffReport {
   // In one sentence, what state both VMs are in now.
   std::string situation;
 
+  // Whom the destination's agent was asked to probe; empty for nobody. Set from the check on.
+  std::string source_agent;
   // Set from stage kCaptured on. The view has no vCPUs when the state is of a format newer than
   // this library: it is handed on all the same, but what the destination's agent says is not
   // verified.

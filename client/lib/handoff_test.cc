@@ -158,6 +158,79 @@ TEST_F(HandoffTest, ExactModeKeepsEveryValue) {
             MakeFakeVm("vm1", 8).vcpus[3].guest_tsc_ticks);
 }
 
+TEST_F(HandoffTest, TheSourcesOwnAddressIsProbedUnlessThereIsAReasonNotTo) {
+  const struct {
+    const char* name;
+    const char* peer_address;  // what the source says of itself
+    const char* given;         // by the caller
+    bool probe;
+    bool same_host;
+    v1::ApplyMode mode;
+    const char* sent;
+  } kRows[] = {
+      {"as a rule", "h1:1", "", true, false, v1::APPLY_MODE_ELAPSED, "h1:1"},
+      {"the caller knows better", "h1:1", "h9:9", true, false, v1::APPLY_MODE_ELAPSED, "h9:9"},
+      {"the source has no address", "", "", true, false, v1::APPLY_MODE_ELAPSED, ""},
+      {"switched off", "h1:1", "", false, false, v1::APPLY_MODE_ELAPSED, ""},
+      {"switched off and yet given", "h1:1", "h9:9", false, false, v1::APPLY_MODE_ELAPSED, "h9:9"},
+      {"on one host", "h1:1", "", true, true, v1::APPLY_MODE_ELAPSED, ""},
+      {"no clock is used", "h1:1", "", true, false, v1::APPLY_MODE_EXACT, ""},
+  };
+  for (const auto& row : kRows) {
+    SCOPED_TRACE(row.name);
+    from_.EditHost([&](v1::HostInfo& host) {
+      host.set_peer_address(row.peer_address);
+      host.set_boot_id("boot of source..");
+    });
+    to_.EditHost([&](v1::HostInfo& host) {
+      host.set_peer_address("h2:2");
+      host.set_boot_id(row.same_host ? "boot of source.." : "boot of the dest");
+    });
+    request_.probe = row.probe;
+    request_.apply.set_source_agent(row.given);
+    request_.apply.set_mode(row.mode);
+    const HandoffReport report = Run();
+    ASSERT_TRUE(report.status.ok()) << report.status;
+    EXPECT_EQ(to_.LastSetRequest().source_agent(), row.sent);
+    EXPECT_EQ(report.source_agent, row.sent);
+  }
+}
+
+TEST_F(HandoffTest, HostsWithoutABootIdAreNotTakenForOne) {
+  for (FakeAgent* agent : {&from_, &to_}) {
+    agent->EditHost([](v1::HostInfo& host) {
+      host.clear_boot_id();
+      host.set_peer_address("h1:1");
+    });
+  }
+  EXPECT_EQ(Run().source_agent, "h1:1");
+}
+
+TEST_F(HandoffTest, AHostThatDoesNotAnswerIsFoundBeforeTheCapture) {
+  from_.EditHost([](v1::HostInfo& host) { host.set_peer_address("h1:1"); });
+  const struct {
+    FakeAgent& agent;
+    const char* says;
+  } kRows[] = {{from_, "look at the source"}, {to_, "look at the destination"}};
+  for (const auto& row : kRows) {
+    row.agent.FailNext("GetHostInfo", {absl::StatusCode::kInternal, "x", "INTERNAL_ERROR", {}});
+    const HandoffReport report = Run();
+    EXPECT_EQ(ReasonOf(report.status), v1::INTERNAL_ERROR);
+    EXPECT_THAT(std::string(report.status.message()), HasSubstr(row.says));
+    EXPECT_EQ(report.stage, HandoffStage::kNothingDone);
+  }
+  EXPECT_EQ(from_.CallCount("GetTscState"), 0);
+}
+
+TEST_F(HandoffTest, ClocksThatDisagreeLeaveTheSourceAsItWas) {
+  to_.FailNext("SetTscState",
+               {absl::StatusCode::kFailedPrecondition, "300 ms apart", "CLOCKS_DISAGREE", {}});
+  const HandoffReport report = Run();
+  EXPECT_EQ(ReasonOf(report.status), v1::CLOCKS_DISAGREE);
+  EXPECT_EQ(report.stage, HandoffStage::kCaptured);
+  EXPECT_THAT(report.situation, HasSubstr("may be resumed there"));
+}
+
 TEST_F(HandoffTest, ValidateOnlyWritesNothing) {
   request_.apply.set_validate_only(true);
   const HandoffReport report = Run();

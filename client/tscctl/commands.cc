@@ -1,6 +1,8 @@
 #include "client/tscctl/commands.h"
 
+#include <map>
 #include <memory>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -9,6 +11,8 @@
 #include "client/lib/handoff.h"
 #include "client/lib/rpc_error.h"
 #include "client/lib/state_view.h"
+#include "client/tscctl/clock_command.h"
+#include "client/tscctl/connect.h"
 #include "client/tscctl/json_output.h"
 #include "client/tscctl/report.h"
 #include "client/tscctl/state_file.h"
@@ -20,14 +24,6 @@ namespace {
 namespace v1 = ::tschandoff::v1;
 
 using client::AgentClient;
-
-// The address was checked with the options; what is left is a bug.
-absl::StatusOr<std::unique_ptr<AgentClient>> ConnectTo(const std::string& agent,
-                                                       const Options& options) {
-  client::AgentClientOptions client_options;
-  client_options.timeout = options.timeout;
-  return AgentClient::Connect(agent, std::move(client_options));
-}
 
 Result RunHost(AgentClient& agent, Io& io) {
   absl::StatusOr<v1::HostInfo> host = agent.GetHostInfo();
@@ -106,6 +102,26 @@ std::string RepeatAdvice(const Options& options) {
                       " get ", options.apply.vm_id(), "` shows what it has now.");
 }
 
+// What to do about the probe with this program's options, which the agent does not know; empty
+// where the failure is about something else.
+std::string ProbeAdvice(const absl::Status& status, const Options& options) {
+  const bool no_answer = client::ReasonOf(status) == v1::PEER_UNREACHABLE;
+  const std::map<std::string, std::string> metadata = client::MetadataOf(status);
+  const auto field = metadata.find("field");
+  const bool not_named = client::ReasonOf(status) == v1::REQUEST_INVALID &&
+                         field != metadata.end() && field->second == "source_agent";
+  if (!no_answer && !not_named) return "";
+  const bool is_handoff = options.command == Command::kHandoff;
+  std::string advice = absl::StrCat(
+      "Name the source's agent as the destination's reaches it, with --source-agent HOST:PORT",
+      is_handoff ? ", or start it with --peer-address HOST:PORT." : ".");
+  if (no_answer) {
+    absl::StrAppend(&advice, is_handoff ? " With --no-probe" : " Without that option",
+                    " both hosts' word is taken for their clocks.");
+  }
+  return advice;
+}
+
 Result RunSet(const Options& options, AgentClient& agent, Io& io) {
   absl::StatusOr<v1::TscState> state = ReadStateFile(options.file);
   if (!state.ok()) {
@@ -118,6 +134,7 @@ Result RunSet(const Options& options, AgentClient& agent, Io& io) {
   const std::string doing = absl::StrCat("set ", options.vm);
   if (!response.ok()) {
     Failure failure = CallFailure(response.status(), doing);
+    failure.next_step = ProbeAdvice(response.status(), options);
     if (client::IsOutcomeUnknown(response.status())) {
       failure.situation =
           absl::StrCat("VM ", options.vm, " may have the new TSCs or its old ones.");
@@ -138,7 +155,7 @@ Result RunSet(const Options& options, AgentClient& agent, Io& io) {
     }
   }
   if (io.json) {
-    io.out << MessageAsJson(report.apply);
+    io.out << ApplyAsJson(report.apply);
     return std::nullopt;
   }
   if (!report.captured_state.vcpus.empty()) PrintApply(report, io);
@@ -179,6 +196,7 @@ Result RunHandoff(const Options& options, Io& io) {
   client::HandoffRequest request;
   request.source_vm_id = options.vm;
   request.apply = options.apply;
+  request.probe = options.probe;
   if (io.show_progress) {
     request.progress = [&io](const client::HandoffProgress& progress) {
       PrintProgress(progress, io);
@@ -188,6 +206,7 @@ Result RunHandoff(const Options& options, Io& io) {
   if (!report.status.ok()) {
     Failure failure = CallFailure(report.status, absl::StrCat("handoff ", options.vm));
     failure.situation = report.situation;
+    failure.next_step = ProbeAdvice(report.status, options);
     if (report.stage == client::HandoffStage::kApplyUnknown)
       failure.next_step = RepeatAdvice(options);
     return failure;
@@ -233,6 +252,7 @@ Result RunCommand(const Options& options, Io& io) {
   if (options.command == Command::kVersion) return RunVersion(io);
   if (options.command == Command::kDecode) return RunDecode(options, io);
   if (options.command == Command::kHandoff) return RunHandoff(options, io);
+  if (options.command == Command::kClock) return RunClock(options, io);
   absl::StatusOr<std::unique_ptr<AgentClient>> agent = ConnectTo(options.agent, options);
   if (!agent.ok()) return UsageFailure(agent.status().message(), "tscctl --help");
   switch (options.command) {

@@ -21,9 +21,11 @@ std::string Thousands(uint64_t value) {
 }
 
 std::string SignedThousands(int64_t value) {
-  // Through unsigned, because the lowest int64 has no positive.
-  return value < 0 ? "-" + Thousands(0 - static_cast<uint64_t>(value))
-                   : Thousands(static_cast<uint64_t>(value));
+  return (value < 0 ? "-" : "") + Thousands(Absolute(value));
+}
+
+uint64_t Absolute(int64_t value) {
+  return value < 0 ? 0 - static_cast<uint64_t>(value) : static_cast<uint64_t>(value);
 }
 
 std::string HumanNs(int64_t value_ns) {
@@ -35,6 +37,15 @@ std::string HumanNs(int64_t value_ns) {
   if (size < 600e9) return absl::StrFormat("%.3f s", ns / 1e9);
   return absl::FormatDuration(absl::Trunc(absl::Nanoseconds(value_ns), absl::Seconds(1)));
 }
+
+std::string SignedNs(int64_t value_ns) { return (value_ns > 0 ? "+" : "") + HumanNs(value_ns); }
+
+std::string HumanUnsignedNs(uint64_t value_ns) {
+  if (value_ns > static_cast<uint64_t>(INT64_MAX)) return absl::StrCat(Thousands(value_ns), " ns");
+  return HumanNs(static_cast<int64_t>(value_ns));
+}
+
+std::string PlusMinus(uint64_t bound_ns) { return "+-" + HumanUnsignedNs(bound_ns); }
 
 std::string HumanTime(uint64_t realtime_ns) {
   const absl::Time time = absl::UnixEpoch() + absl::Seconds(realtime_ns / 1'000'000'000) +
@@ -56,6 +67,11 @@ std::string Printable(absl::string_view text) {
 
 std::string Palette::Wrap(absl::string_view code, absl::string_view text) const {
   return enabled_ ? absl::StrCat("\x1b[", code, "m", text, "\x1b[0m") : std::string(text);
+}
+
+std::string YesOrNo(bool yes, absl::string_view reason, const Palette& palette) {
+  if (yes) return palette.Green("yes");
+  return palette.Red("no") + (reason.empty() ? "" : absl::StrCat(": ", Printable(reason)));
 }
 
 void Table::Print(const Palette& palette, std::ostream& out) const {

@@ -17,8 +17,21 @@ namespace tsc_handoff::tscctl {
 std::string Thousands(uint64_t value);
 std::string SignedThousands(int64_t value);
 
+// |value|, for which the lowest int64 needs unsigned.
+uint64_t Absolute(int64_t value);
+
 // A duration in the unit that suits it: "870 ns", "40.3 us", "50.000 ms", "12.500 s".
 std::string HumanNs(int64_t value_ns);
+
+// The same with a plus in front of what is above 0: "+1.5 us".
+std::string SignedNs(int64_t value_ns);
+
+// The same of an unsigned field; one that no signed duration can hold says more as it is:
+// "18,446,744,073,709,551,615 ns".
+std::string HumanUnsignedNs(uint64_t value_ns);
+
+// A half-width or a bound: "+-40.3 us".
+std::string PlusMinus(uint64_t bound_ns);
 
 // Nanoseconds since 1970 as "2023-11-14 22:13:20.000 UTC".
 std::string HumanTime(uint64_t realtime_ns);
@@ -44,6 +57,9 @@ class Palette {
 
   bool enabled_;
 };
+
+// "yes" in green, or "no: REASON" with the no in red.
+std::string YesOrNo(bool yes, absl::string_view reason, const Palette& palette);
 
 // Aligned columns; no column is ever cut or wrapped.
 class Table {

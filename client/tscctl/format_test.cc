@@ -29,6 +29,15 @@ TEST(FormatTest, DurationsGetTheirUnit) {
   EXPECT_EQ(HumanNs(3'723'000'000'000), "1h2m3s");
 }
 
+TEST(FormatTest, DurationsOfFieldsKeepTheirSignAndAnySize) {
+  EXPECT_EQ(SignedNs(1500), "+1.5 us");
+  EXPECT_EQ(SignedNs(0), "0 ns");
+  EXPECT_EQ(SignedNs(-300'000'000), "-300.000 ms");
+  EXPECT_EQ(PlusMinus(40'300), "+-40.3 us");
+  EXPECT_EQ(HumanUnsignedNs(1'200'000'000), "1.200 s");
+  EXPECT_EQ(PlusMinus(std::numeric_limits<uint64_t>::max()), "+-18,446,744,073,709,551,615 ns");
+}
+
 TEST(FormatTest, TimeIsUtc) {
   EXPECT_EQ(HumanTime(1'700'000'000'123'000'000), "2023-11-14 22:13:20.123 UTC");
   // Beyond what signed nanoseconds hold.

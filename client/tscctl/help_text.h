@@ -30,6 +30,7 @@ inline constexpr char kMainFooter[] =
     R"(Examples:
   tscctl vms                                              VMs of the agent on this host
   tscctl --agent host2:50051 host                         is that host fit for handoffs?
+  tscctl clock host1:50051 host2:50051                    do the clocks of these two hosts agree?
   tscctl handoff vm1 --from host1:50051 --to host2:50051  pause vm1 first; resume it on host2 after
   tscctl handoff --help                                   each command has its own help
 
@@ -44,7 +45,27 @@ inline constexpr char kHostFooter[] =
   tscctl --agent host2:50051 host -o json
 
 Before a first handoff look at: KVM available, TSC stable, clock trusted and its error bound, TSC scaling (needed
-only where the hosts' frequencies differ).
+only where the hosts' frequencies differ), peer address (where the destination's agent will probe this host's clock).
+)";
+
+inline constexpr char kClockFooter[] =
+    R"(Examples:
+  tscctl clock                                       how good is this host's clock?
+  tscctl --agent host2:50051 clock                   ... that host's?
+  tscctl clock host1:50051 host2:50051               do they agree? host1's agent probes host2's
+  tscctl clock unix:/run/tsc-handoff/agent.sock host2:50051 --peer 10.0.0.2:50051
+
+Comparing measures how far the two clocks are apart, whatever the hosts claim of them, and says whether both claims
+can be true. Changes nothing. Exit code 0 when they agree; 1 when they disagree, or when a host claims nothing, so
+that there is no verdict. What was found stands on stdout then, too. For one clock it is 0 whatever the clock is like.
+
+JSON (-o json) of one clock: agent, host_name, trusted, status (STATUS_SYNCHRONISED, STATUS_FREE_RUNNING,
+STATUS_DISRUPTED, or STATUS_UNSPECIFIED: nothing is known), error_bound_ns (null unless trusted), age_ns (since its
+source stated the bound; 0 with trusted false: never), source, tai_offset_s (0: not known), leap_second (one is
+near), realtime_ns, untrusted_reason. Of two clocks: verdict (VERDICT_AGREE, VERDICT_DISAGREE, VERDICT_NO_CLAIM),
+text (the verdict in words), probe{} with offset_ns (A's clock minus B's), offset_error_ns, round_trip_ns, rounds,
+duration_ns; allowed_ns (how far apart they may be; null without both claims), probed_at, and both hosts' clocks as
+local{} (A's) and peer{} (B's), where host_name is null if that agent could not be asked from here.
 )";
 
 inline constexpr char kVmsFooter[] =
@@ -70,7 +91,15 @@ inline constexpr char kSetFooter[] =
   tscctl set vm1 --in vm1.tsc --mode exact                    as captured: time stood still (snapshots)
   tscctl set vm1 --in vm1.tsc --mode elapsed --validate-only  would it work?
 
-Pause the VM first. All vCPUs are written and read back, or all are as before.
+  tscctl set vm1 --in vm1.tsc --mode elapsed --source-agent host1:50051  measure host1's clock, too
+
+Pause the VM first. All vCPUs are written and read back, or all are as before. Without --source-agent elapsed time
+rests on what both hosts claim of their clocks, unless the state was captured on the same host.
+
+JSON (-o json): the agent's SetTscStateResponse with the names of tsc_agent.proto, 64-bit integers as decimal strings;
+among them elapsed_ns, elapsed_basis (ELAPSED_BASIS_CLOCKS, ELAPSED_BASIS_CLOCKS_AND_PROBE,
+ELAPSED_BASIS_SAME_HOST_TSC), error_bound{}, commit_wait_ns, rate_error_ppm and probe{} with offset_ns,
+offset_error_ns, round_trip_ns, rounds, duration_ns. error_bound and probe are null where there is none.
 )";
 
 inline constexpr char kHandoffFooter[] =
@@ -81,11 +110,20 @@ inline constexpr char kHandoffFooter[] =
 Pause the VM on the source, have it created and paused on the destination, then call this, then resume it on the
 destination. The source's VM is only read. On a failure the message says in what state both are.
 
+With --mode elapsed the destination's agent probes the source's clock, at the address that the source's agent says of
+itself (its --peer-address) or that --source-agent gives. Clocks that contradict their hosts' claims are refused, and
+the error bound shrinks to what was measured where that is tighter. Look at them beforehand with `tscctl clock A B`.
+
 JSON (-o json), one object: vm, to_vm, from, to, mode, validated_only, guest_tsc_khz, vcpu_count; vcpus[] with
 vcpu_id, guest_tsc_before_ticks, guest_tsc_after_ticks, offset_before_ticks, offset_after_ticks, tsc_adjust_ticks,
 tsc_deadline_ticks and phase_error_ticks (change of phase to the first vCPU); phase_error_ticks (largest between any
 two vCPUs, computed by tscctl) and phase_error_ticks_agent (the agent's word); elapsed_ns, elapsed_ticks;
-error_bound_ns and error_bound{} with its parts, both null where there is no bound; kvmclock{}; source_reference{},
+elapsed_basis (by what that was reckoned: ELAPSED_BASIS_CLOCKS, ELAPSED_BASIS_CLOCKS_AND_PROBE,
+ELAPSED_BASIS_SAME_HOST_TSC, or ELAPSED_BASIS_UNSPECIFIED in exact mode); commit_wait_ns (waited until it was certain
+that time had passed); rate_error_ppm (by how much faster the guest runs where KVM does not scale); source_agent
+(whom the destination was to probe, or null); probe{} with offset_ns (the destination's clock minus the source's),
+offset_error_ns, round_trip_ns, rounds, duration_ns, or null where nothing was probed; error_bound_ns and
+error_bound{} with its parts, both null where there is no bound; kvmclock{}; source_reference{},
 destination_reference{}; check_us, get_rpc_us, set_rpc_us, handoff_ms (from the capture's start to the apply's end),
 total_ms (with connecting and checking); warnings[] with side, code, message; situation. TSC values of 64 bits are
 decimal strings, because JSON readers round numbers above 2^53; all other quantities are numbers. What tscctl

@@ -6,7 +6,9 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "client/tscctl/clock_json.h"
 #include "client/tscctl/format.h"
+#include "client/tscctl/json_text.h"
 
 namespace tsc_handoff::tscctl {
 namespace {
@@ -29,6 +31,7 @@ Json ReferenceJson(const v1::TimeReference& reference) {
   json["read_error_ns"] = reference.read_error_ns();
   json["clock_error_ns"] = reference.clock_error_ns();
   json["clock_trusted"] = reference.clock_trusted();
+  json["leap_second"] = reference.leap_second();
   json["host_tsc_khz"] = reference.host_tsc_khz();
   json["method"] = v1::TimeReference::Method_Name(reference.method());
   return json;
@@ -43,6 +46,7 @@ Json ErrorBoundJson(const v1::ErrorBound& bound) {
   json["destination_clock_ns"] = bound.destination_clock_ns();
   json["rate_ns"] = bound.rate_ns();
   json["rounding_ns"] = bound.rounding_ns();
+  json["probe_ns"] = bound.probe_ns();
   return json;
 }
 
@@ -90,10 +94,6 @@ Json VcpusJson(const client::HandoffReport& report) {
 
 }  // namespace
 
-std::string DumpJson(const Json& value) {
-  return value.dump(/*indent=*/2, ' ', /*ensure_ascii=*/false, Json::error_handler_t::replace);
-}
-
 std::string MessageAsJson(const google::protobuf::Message& message) {
   google::protobuf::util::JsonPrintOptions options;
   options.add_whitespace = true;
@@ -103,6 +103,17 @@ std::string MessageAsJson(const google::protobuf::Message& message) {
   const auto status = google::protobuf::util::MessageToJsonString(message, &json, options);
   // Fails only for messages with Any, of which there is none here.
   return status.ok() ? json : absl::StrCat("{\"error\": \"", status.ToString(), "\"}\n");
+}
+
+std::string ApplyAsJson(const v1::SetTscStateResponse& apply) {
+  const std::string text = MessageAsJson(apply);
+  Json json = Json::parse(text, /*cb=*/nullptr, /*allow_exceptions=*/false);
+  if (!json.is_object()) return text;
+  // Protobuf leaves out what a reader would rather find empty.
+  for (const char* field : {"error_bound", "probe"}) {
+    if (!json.contains(field)) json[field] = nullptr;
+  }
+  return DumpJson(json) + "\n";
 }
 
 std::string StateAsJson(const client::StateView& state, size_t state_bytes) {
@@ -151,6 +162,11 @@ std::string HandoffAsJson(const Options& options, const client::HandoffReport& r
   json["phase_error_ticks_agent"] = apply.phase_error_ticks();
   json["elapsed_ns"] = apply.elapsed_ns();
   json["elapsed_ticks"] = apply.elapsed_ticks();
+  json["elapsed_basis"] = v1::ElapsedBasis_Name(apply.elapsed_basis());
+  json["commit_wait_ns"] = apply.commit_wait_ns();
+  json["rate_error_ppm"] = apply.rate_error_ppm();
+  json["source_agent"] = report.source_agent.empty() ? Json(nullptr) : Json(report.source_agent);
+  json["probe"] = apply.has_probe() ? ProbeJson(apply.probe()) : Json(nullptr);
   json["error_bound_ns"] =
       apply.has_error_bound() ? Json(apply.error_bound().total_ns()) : Json(nullptr);
   json["error_bound"] =

@@ -5,7 +5,6 @@
 #ifndef TSC_HANDOFF_CLIENT_TSCCTL_JSON_OUTPUT_H_
 #define TSC_HANDOFF_CLIENT_TSCCTL_JSON_OUTPUT_H_
 
-#include <nlohmann/json_fwd.hpp>
 #include <string>
 
 #include "absl/strings/string_view.h"
@@ -13,14 +12,16 @@
 #include "client/lib/state_view.h"
 #include "client/tscctl/options.h"
 #include "google/protobuf/message.h"
+#include "tschandoff/v1/tsc_agent.pb.h"
 
 namespace tsc_handoff::tscctl {
 
-// Indented; bytes that are no UTF-8 are replaced, for JSON has no others.
-std::string DumpJson(const nlohmann::ordered_json& value);
-
 // Ends with a newline.
 std::string MessageAsJson(const google::protobuf::Message& message);
+
+// Of `tscctl set`: the message with null for an error bound or a probe that is not there; ends with
+// a newline.
+std::string ApplyAsJson(const tschandoff::v1::SetTscStateResponse& apply);
 
 // Of `tscctl decode`; ends with a newline.
 std::string StateAsJson(const client::StateView& state, size_t state_bytes);

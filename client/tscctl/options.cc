@@ -12,6 +12,7 @@
 #include "absl/strings/str_cat.h"
 #include "client/lib/agent_client.h"
 #include "client/tscctl/help_text.h"
+#include "client/tscctl/peer_address.h"
 #include "server/base/version.h"
 
 namespace tsc_handoff::tscctl {
@@ -72,6 +73,32 @@ CLI::Validator OneOf(std::vector<std::string> words) {
   return CLI::IsMember(std::move(words)).description("");
 }
 
+// An empty word is a script's mistake, not an option that was left out.
+CLI::Validator PeerAddress() {
+  return CLI::Validator(
+      [](std::string& text) {
+        if (IsPeerAddress(text)) return std::string();
+        return absl::StrCat("\"", text,
+                            "\" is not HOST:PORT, at which one host's agent reaches another's");
+      },
+      "");
+}
+
+CLI::Validator NotEmpty() {
+  return CLI::Validator(
+      [](std::string& text) { return text.empty() ? "the address is empty" : ""; }, "");
+}
+
+CLI::Option* AddSourceAgent(CLI::App* command, const std::string& unless_given, Options* options) {
+  v1::SetTscStateRequest* apply = &options->apply;
+  return command
+      ->add_option_function<std::string>(
+          "--source-agent", [apply](const std::string& text) { apply->set_source_agent(text); },
+          "Probe the clock of the source's agent at this address (default: " + unless_given + ")")
+      ->type_name("HOST:PORT")
+      ->check(PeerAddress());
+}
+
 void AddApplyOptions(CLI::App* command, const std::string& default_mode, Options* options,
                      Raw* raw) {
   v1::SetTscStateRequest* apply = &options->apply;
@@ -84,7 +111,8 @@ void AddApplyOptions(CLI::App* command, const std::string& default_mode, Options
   const auto duration = [command](const char* name, std::string* value, const char* help) {
     command->add_option(name, *value, help)->type_name("DURATION");
   };
-  const auto flag = [command](const char* name, std::function<void(bool)> set, const char* help) {
+  const auto flag = [command](const char* name, const std::function<void(bool)>& set,
+                              const char* help) {
     command->add_flag_callback(
         name, [set] { set(true); }, help);
   };
@@ -118,6 +146,25 @@ void AddVmArgument(CLI::App* command, const char* help, Options* options) {
   command->add_option("VM", options->vm, help)->required()->type_name("");
 }
 
+void AddClockCommand(CLI::App* app, Options* options) {
+  CLI::App* clock = AddCommand(app, "clock", "How good the agent's clock is; do two agents' agree?",
+                               kClockFooter, Command::kClock, options);
+  CLI::Option* a = clock->add_option("A", options->from, "Compare the clock of this agent's host")
+                       ->type_name("ADDRESS")
+                       ->check(NotEmpty());
+  CLI::Option* b =
+      clock->add_option("B", options->to, "... with that of this agent's host, by probing from A")
+          ->type_name("ADDRESS")
+          ->check(NotEmpty());
+  a->needs(b);
+  clock
+      ->add_option("--peer", options->peer,
+                   "Where A reaches B (default: what B says of itself, else B as given)")
+      ->type_name("HOST:PORT")
+      ->check(PeerAddress())
+      ->needs(b);
+}
+
 void Declare(CLI::App* app, Options* options, Raw* raw) {
   app->name("tscctl");
   app->footer(std::string(kMainFooter) + "\n" + kExitCodes);
@@ -133,6 +180,7 @@ void Declare(CLI::App* app, Options* options, Raw* raw) {
 
   AddCommand(app, "host", "What the agent's host can do, and how good its clock is", kHostFooter,
              Command::kHost, options);
+  AddClockCommand(app, options);
   AddCommand(app, "vms", "The VMs that the agent can reach", kVmsFooter, Command::kVms, options);
 
   CLI::App* get = AddCommand(app, "get", "Read the TSC state of a paused VM", kGetFooter,
@@ -149,6 +197,7 @@ void Declare(CLI::App* app, Options* options, Raw* raw) {
       ->type_name("FILE")
       ->required();
   AddApplyOptions(set, "", options, raw);
+  AddSourceAgent(set, "no probe", options);
 
   CLI::App* handoff = AddCommand(app, "handoff", "Move a paused VM's TSCs from one host to another",
                                  kHandoffFooter, Command::kHandoff, options);
@@ -162,6 +211,12 @@ void Declare(CLI::App* app, Options* options, Raw* raw) {
   handoff->add_option("--to-vm", raw->to_vm, "The VM's id on the destination (default: the same)")
       ->type_name("VM");
   AddApplyOptions(handoff, "elapsed", options, raw);
+  CLI::Option* source_agent = AddSourceAgent(handoff, "as that agent says", options);
+  handoff
+      ->add_flag_callback(
+          "--no-probe", [options] { options->probe = false; },
+          "Take both hosts' word for their clocks, without measuring the difference")
+      ->excludes(source_agent);
 
   CLI::App* decode = AddCommand(app, "decode", "Show a TSC state that was kept in a file",
                                 kDecodeFooter, Command::kDecode, options);
@@ -177,6 +232,8 @@ Problem FinishApply(const Raw& raw, Options* options) {
     const char* unused = !raw.max_error.empty()           ? "--max-error"
                          : !raw.max_elapsed.empty()       ? "--max-elapsed"
                          : apply->allow_untrusted_clock() ? "--allow-untrusted-clock"
+                         : !apply->source_agent().empty() ? "--source-agent"
+                         : !options->probe                ? "--no-probe"
                                                           : nullptr;
     if (unused != nullptr)
       return absl::StrCat(unused, " has no meaning with --mode exact, which uses no clock");
@@ -207,6 +264,13 @@ Problem CheckAddress(const std::string& address) {
   return std::string(client::AgentClient::Connect(address).status().message());
 }
 
+Problem CheckClock(const Options& options) {
+  if (options.to.empty()) return CheckAddress(options.agent);
+  if (options.from == options.to) return "A and B are the same agent";
+  Problem problem = CheckAddress(options.from);
+  return problem.empty() ? CheckAddress(options.to) : problem;
+}
+
 // What CLI11 does not check.
 Problem Finish(const Raw& raw, Options* options) {
   options->json = raw.output == "json";
@@ -219,6 +283,8 @@ Problem Finish(const Raw& raw, Options* options) {
     case Command::kHost:
     case Command::kVms:
       return CheckAddress(options->agent);
+    case Command::kClock:
+      return CheckClock(*options);
     case Command::kDecode:
       return CheckFile(options->file);
     case Command::kGet:
@@ -257,12 +323,12 @@ std::string Explain(const CLI::App& app, const CLI::ParseError& error) {
   if (app.get_subcommands().empty() && !extras.empty() && !absl::StartsWith(extras[0], "-")) {
     return absl::StrCat(
         "\"", extras[0],
-        "\" is no command; the commands are host, vms, get, set, handoff, decode and "
-        "version");
+        "\" is no command; the commands are host, clock, vms, get, set, handoff, decode "
+        "and version");
   }
   if (app.get_subcommands().empty() && extras.empty() &&
       dynamic_cast<const CLI::RequiredError*>(&error) != nullptr) {
-    return "a command is missing: host, vms, get, set, handoff, decode or version";
+    return "a command is missing: host, clock, vms, get, set, handoff, decode or version";
   }
   std::string text = error.what();
   std::replace(text.begin(), text.end(), '\n', ' ');

@@ -14,7 +14,7 @@
 
 namespace tsc_handoff::tscctl {
 
-enum class Command { kHost, kVms, kGet, kSet, kHandoff, kDecode, kVersion };
+enum class Command { kHost, kClock, kVms, kGet, kSet, kHandoff, kDecode, kVersion };
 
 struct Options {
   Command command = Command::kVersion;
@@ -27,10 +27,14 @@ struct Options {
   // get --out, set --in, decode.
   std::string file;
   bool force = false;
-  // handoff.
+  // handoff: source and destination. clock: the two agents to compare, or empty for --agent alone.
   std::string from;
   std::string to;
-  // set, handoff: mode, policies and the VM to write.
+  // clock: where `from` reaches `to`; empty for what `to` says of itself.
+  std::string peer;
+  // handoff: have the source's clock probed at the address that its agent says of itself.
+  bool probe = true;
+  // set, handoff: mode, policies, whom to probe and the VM to write.
   tschandoff::v1::SetTscStateRequest apply;
 };
 

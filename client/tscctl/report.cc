@@ -1,7 +1,12 @@
 #include "client/tscctl/report.h"
 
+#include <string>
+#include <vector>
+
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
+#include "client/tscctl/clock_report.h"
 #include "client/tscctl/format.h"
 
 namespace tsc_handoff::tscctl {
@@ -11,29 +16,17 @@ namespace v1 = ::tschandoff::v1;
 
 using Align = Table::Align;
 
-// "no: REASON" in colour, or "yes".
-std::string Fit(bool fit, absl::string_view reason, const Palette& palette) {
-  if (fit) return palette.Green("yes");
-  return palette.Red("no") + (reason.empty() ? "" : absl::StrCat(": ", Printable(reason)));
-}
-
 std::string Khz(uint32_t khz) { return absl::StrCat(Thousands(khz), " kHz"); }
 
 std::string TicksText(uint64_t ticks) {
   return absl::StrCat(Thousands(ticks), ticks == 1 ? " tick" : " ticks");
 }
 
-std::string SignedNs(int64_t value_ns) { return (value_ns > 0 ? "+" : "") + HumanNs(value_ns); }
-
-// Half-widths and bounds; a value that no signed duration can hold says more as it is.
-std::string PlusMinus(uint64_t bound_ns) {
-  if (bound_ns > static_cast<uint64_t>(INT64_MAX))
-    return absl::StrCat("+-", Thousands(bound_ns), " ns");
-  return "+-" + HumanNs(static_cast<int64_t>(bound_ns));
-}
-
-std::string Clock(bool trusted, uint64_t error_ns) {
-  return trusted ? absl::StrCat("trusted, ", PlusMinus(error_ns)) : "not trusted";
+std::string SourceClock(const v1::TimeReference& reference, const Palette& palette) {
+  const std::string clock = reference.clock_trusted()
+                                ? absl::StrCat("trusted, ", PlusMinus(reference.clock_error_ns()))
+                                : palette.Red("not trusted");
+  return reference.leap_second() ? clock + palette.Yellow(", a leap second was near") : clock;
 }
 
 std::string PortName(v1::Vm::Port port) {
@@ -60,21 +53,74 @@ std::string StateName(v1::Vm::RunState state) {
 
 std::string Deadline(uint64_t ticks) { return ticks == 0 ? "-" : Thousands(ticks); }
 
+// "clocks 20.0 us + 20.0 us, rate 2.5 us": what there is of the bound's parts, the larger kinds
+// first.
+std::string BoundParts(const v1::ErrorBound& bound) {
+  std::vector<std::string> parts;
+  const auto single = [&parts](const char* name, uint64_t part_ns) {
+    if (part_ns != 0) parts.push_back(absl::StrCat(name, " ", HumanUnsignedNs(part_ns)));
+  };
+  const auto pair = [&parts](const char* name, uint64_t source_ns, uint64_t destination_ns) {
+    if (source_ns == 0 && destination_ns == 0) return;
+    parts.push_back(absl::StrCat(name, " ", HumanUnsignedNs(source_ns), " + ",
+                                 HumanUnsignedNs(destination_ns)));
+  };
+  single("probe", bound.probe_ns());
+  pair("clocks", bound.source_clock_ns(), bound.destination_clock_ns());
+  pair("readings", bound.source_read_ns(), bound.destination_read_ns());
+  single("rate", bound.rate_ns());
+  single("rounding", bound.rounding_ns());
+  return absl::StrJoin(parts, ", ");
+}
+
 void AddErrorBound(const v1::SetTscStateResponse& apply, const Palette& palette, Facts* facts) {
   if (!apply.has_error_bound()) {
     facts->Add("error bound", palette.Yellow("none: no trusted clock was used"));
     return;
   }
-  const v1::ErrorBound& bound = apply.error_bound();
-  facts->Add("error bound",
-             palette.Bold(PlusMinus(bound.total_ns())) +
-                 absl::StrFormat(" = clocks %s + %s, readings %s + %s, rate %s, rounding %s",
-                                 HumanNs(static_cast<int64_t>(bound.source_clock_ns())),
-                                 HumanNs(static_cast<int64_t>(bound.destination_clock_ns())),
-                                 HumanNs(static_cast<int64_t>(bound.source_read_ns())),
-                                 HumanNs(static_cast<int64_t>(bound.destination_read_ns())),
-                                 HumanNs(static_cast<int64_t>(bound.rate_ns())),
-                                 HumanNs(static_cast<int64_t>(bound.rounding_ns()))));
+  const std::string parts = BoundParts(apply.error_bound());
+  facts->Add("error bound", palette.Bold(PlusMinus(apply.error_bound().total_ns())) +
+                                (parts.empty() ? "" : " = " + parts));
+}
+
+std::string BasisText(const v1::SetTscStateResponse& apply) {
+  switch (apply.elapsed_basis()) {
+    case v1::ELAPSED_BASIS_CLOCKS:
+      // The probe was wider than the claims, but it could have contradicted them.
+      return apply.has_probe() ? "clocks: what both hosts claim of theirs, and the probe bears out"
+                               : "clocks: what both hosts claim of theirs";
+    case v1::ELAPSED_BASIS_CLOCKS_AND_PROBE:
+      return "clocks and probe: what both hosts claim, narrowed by what was measured";
+    case v1::ELAPSED_BASIS_SAME_HOST_TSC:
+      return "this host's TSC: captured on the destination's host, in this boot";
+    default:
+      return "the agent does not say";
+  }
+}
+
+void AddElapsed(const v1::SetTscStateResponse& apply, const Palette& palette, Facts* facts) {
+  if (apply.elapsed_basis() == v1::ELAPSED_BASIS_UNSPECIFIED && apply.elapsed_ns() == 0 &&
+      apply.elapsed_ticks() == 0) {
+    facts->Add("elapsed", "0: guest time goes on from the captured values");
+    return;
+  }
+  facts->Add("elapsed",
+             absl::StrCat(HumanNs(apply.elapsed_ns()), " (", SignedThousands(apply.elapsed_ns()),
+                          " ns, ", TicksText(apply.elapsed_ticks()), ")"));
+  facts->Add("reckoned by", BasisText(apply));
+  if (apply.has_probe()) facts->Add("probe", ProbeText(apply.probe()));
+  AddErrorBound(apply, palette, facts);
+  if (apply.commit_wait_ns() > 0) {
+    facts->Add("waited", HumanUnsignedNs(apply.commit_wait_ns()) +
+                             ", until it was certain that time had passed");
+  }
+}
+
+void AddRateError(const v1::SetTscStateResponse& apply, Facts* facts) {
+  if (apply.rate_error_ppm() == 0) return;
+  facts->Add("rate error", absl::StrFormat("%+.4g ppm: KVM does not scale here, so the guest runs "
+                                           "at the host's rate",
+                                           apply.rate_error_ppm()));
 }
 
 std::string KvmClockText(const v1::KvmClockResult& kvmclock) {
@@ -103,21 +149,16 @@ void PrintHost(const v1::HostInfo& host, Io& io) {
   facts.Add("agent version", Printable(host.agent_version()));
   facts.Add("kernel", Printable(host.kernel_release()));
   facts.Add("boot id", Hex(host.boot_id()));
-  facts.Add("KVM available", Fit(host.kvm_available(), host.kvm_unavailable_reason(), palette));
-  facts.Add("TSC stable", Fit(host.tsc_stable(), host.tsc_unstable_reason(), palette));
+  facts.Add("KVM available", YesOrNo(host.kvm_available(), host.kvm_unavailable_reason(), palette));
+  facts.Add("TSC stable", YesOrNo(host.tsc_stable(), host.tsc_unstable_reason(), palette));
   facts.Add("TSC frequency", host.tsc_khz() == 0 ? "not known" : Khz(host.tsc_khz()));
   facts.Add("TSC scaling", host.tsc_scaling() ? absl::StrCat("yes, ", host.tsc_scaling_frac_bits(),
                                                              " fraction bits")
                                               : "no: guests must have this host's frequency");
-  const v1::ClockInfo& clock = host.clock();
-  facts.Add("clock trusted", Fit(clock.trusted(), clock.untrusted_reason(), palette));
-  if (clock.trusted()) {
-    facts.Add("clock error", absl::StrCat(PlusMinus(clock.error_bound_ns()), " (from ",
-                                          Printable(clock.source()), ")"));
-  }
-  facts.Add("TAI - UTC", clock.tai_offset_s() == 0
-                             ? "not known: a leap second during a handoff would move guest time"
-                             : absl::StrCat(clock.tai_offset_s(), " s"));
+  AddClockFacts(host.clock(), palette, &facts);
+  facts.Add("peer address", host.peer_address().empty()
+                                ? "none: no other agent can be told where to probe this clock"
+                                : Printable(host.peer_address()));
   facts.Add("VMs", Thousands(host.vm_count()));
   if (host.simulated()) facts.Add("simulated", palette.Yellow("yes: nothing here is real"));
   facts.Print(io.out);
@@ -168,7 +209,7 @@ void PrintState(const client::StateView& state, size_t state_bytes, Io& io) {
     const v1::TimeReference& reference = *state.reference;
     facts.Add("captured", absl::StrCat(HumanTime(reference.realtime_ns()), " ",
                                        PlusMinus(reference.read_error_ns())));
-    facts.Add("source clock", Clock(reference.clock_trusted(), reference.clock_error_ns()));
+    facts.Add("source clock", SourceClock(reference, io.out_palette));
   } else {
     facts.Add("captured",
               io.out_palette.Yellow("at an unknown time: can only be applied with --mode exact"));
@@ -207,14 +248,8 @@ void PrintApply(const client::HandoffReport& report, Io& io) {
   const std::string phase = TicksText(report.phase_error_ticks);
   facts.Add("phase error", report.phase_error_ticks == 0 ? palette.Green(phase + ", exact")
                                                          : palette.Yellow(phase));
-  if (report.apply.elapsed_ticks() == 0 && apply.elapsed_ns() == 0) {
-    facts.Add("elapsed", "0: guest time goes on from the captured values");
-  } else {
-    facts.Add("elapsed",
-              absl::StrCat(HumanNs(apply.elapsed_ns()), " (", SignedThousands(apply.elapsed_ns()),
-                           " ns, ", TicksText(apply.elapsed_ticks()), ")"));
-    AddErrorBound(apply, palette, &facts);
-  }
+  AddElapsed(apply, palette, &facts);
+  AddRateError(apply, &facts);
   facts.Add("kvmclock", KvmClockText(apply.kvmclock()));
   // Not measured where the state came from a file.
   if (report.handoff > absl::ZeroDuration()) facts.Add("time taken", TimeTaken(report));

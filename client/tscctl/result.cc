@@ -6,7 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
 #include "client/lib/rpc_error.h"
-#include "client/tscctl/json_output.h"
+#include "client/tscctl/json_text.h"
 
 namespace tsc_handoff::tscctl {
 namespace {

@@ -3,18 +3,18 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <unistd.h>
 
-#include <cstdlib>
-#include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <sstream>
 
 #include "client/lib/testing/fake_agent.h"
+#include "client/tscctl/tscctl_testing.h"
 
 namespace tsc_handoff::tscctl {
 namespace {
+
+namespace v1 = ::tschandoff::v1;
 
 using ::testing::AllOf;
 using ::testing::HasSubstr;
@@ -23,48 +23,6 @@ using ::testing::Not;
 using ::testing::StartsWith;
 
 using Json = nlohmann::json;
-
-struct Outcome {
-  int exit_code;
-  std::string out;
-  std::string err;
-};
-
-Outcome Tscctl(const std::vector<std::string>& args, const Environment& environment = {}) {
-  std::ostringstream out;
-  std::ostringstream err;
-  const int exit_code = RunTscctl(args, out, err, environment);
-  return {exit_code, out.str(), err.str()};
-}
-
-class TscctlTest : public ::testing::Test {
- protected:
-  TscctlTest() {
-    std::string pattern = testing::TempDir() + "/tscctl.XXXXXX";
-    directory_ = mkdtemp(pattern.data());
-    file_ = directory_ + "/vm1.tsc";
-    source_.AddVm(client::MakeFakeVm("vm1", 4));
-    client::FakeVm destination = client::MakeFakeVm("vm1", 4);
-    for (client::VcpuView& vcpu : destination.vcpus) vcpu.guest_tsc_ticks = 0;
-    destination_.AddVm(destination);
-    environment_.variables["TSC_AGENT"] = source_.target();
-  }
-  ~TscctlTest() override { std::filesystem::remove_all(directory_); }
-
-  Outcome Do(const std::vector<std::string>& args) { return Tscctl(args, environment_); }
-  Outcome Handoff(std::vector<std::string> more = {}) {
-    std::vector<std::string> args = {"handoff",        "vm1",  "--from",
-                                     source_.target(), "--to", destination_.target()};
-    args.insert(args.end(), more.begin(), more.end());
-    return Do(args);
-  }
-
-  client::FakeAgent source_;
-  client::FakeAgent destination_;
-  Environment environment_;
-  std::string directory_;
-  std::string file_;
-};
 
 TEST(TscctlUsageTest, EveryMistakeIsNamedAndExitsWith2) {
   const std::string long_id(129, 'x');
@@ -100,6 +58,28 @@ TEST(TscctlUsageTest, EveryMistakeIsNamedAndExitsWith2) {
       {{"handoff", "vm1", "--from", "a", "--to", "b:1"}, "has no port"},
       {{"handoff", "vm1", "--from", "a:1", "--to", "b:1", "--to-vm", "x y"},
        "character other than"},
+      {{"set", "vm1", "--in", "f", "--mode", "exact", "--source-agent", "h:1"},
+       "--source-agent has no meaning"},
+      {{"set", "vm1", "--in", "f", "--mode", "elapsed", "--source-agent", "unix:/a.sock"},
+       "is not HOST:PORT"},
+      {{"set", "vm1", "--in", "f", "--mode", "elapsed", "--source-agent", ""}, "is not HOST:PORT"},
+      {{"set", "vm1", "--in", "f", "--mode", "elapsed", "--no-probe"}, "--no-probe"},
+      {{"handoff", "vm1", "--from", "a:1", "--to", "b:1", "--source-agent", "a"},
+       "is not HOST:PORT"},
+      {{"handoff", "vm1", "--from", "a:1", "--to", "b:1", "--source-agent", "a:1", "--no-probe"},
+       "excludes"},
+      {{"handoff", "vm1", "--from", "a:1", "--to", "b:1", "--no-probe", "--mode", "exact"},
+       "--no-probe has no meaning"},
+      {{"clock", "a:1"}, "A requires B"},
+      {{"clock", "a:1", "b:1", "c:1"}, "c:1"},
+      {{"clock", "a:1", "a:1"}, "are the same agent"},
+      {{"clock", "a:1", ""}, "the address is empty"},
+      {{"clock", "", "b:1"}, "the address is empty"},
+      {{"clock", "a", "b:1"}, "has no port"},
+      {{"clock", "a:1", "b"}, "has no port"},
+      {{"clock", "--peer", "b:1"}, "requires B"},
+      {{"clock", "a:1", "b:1", "--peer", "unix:/run/a.sock"}, "is not HOST:PORT"},
+      {{"clock", "--agent", "/run/a.sock"}, "needs unix: in front"},
       {{"decode"}, "FILE is required"},
       {{"decode", ""}, "the file's name is empty"},
       {{"vms", "-o", "yaml"}, "yaml"},
@@ -119,7 +99,7 @@ TEST(TscctlUsageTest, EveryMistakeIsNamedAndExitsWith2) {
 }
 
 TEST(TscctlUsageTest, HelpOfEveryCommandTeaches) {
-  for (const char* command : {"", "host", "vms", "get", "set", "handoff", "decode"}) {
+  for (const char* command : {"", "host", "clock", "vms", "get", "set", "handoff", "decode"}) {
     std::vector<std::string> args = {"--help"};
     if (*command != '\0') args.insert(args.begin(), command);
     const Outcome run = Tscctl(args);
@@ -152,7 +132,10 @@ TEST(TscctlUsageTest, UsageErrorIsJsonWhereJsonWasAskedFor) {
 
 TEST_F(TscctlTest, HostForPeopleAndAsJson) {
   EXPECT_THAT(Do({"host"}).out,
-              AllOf(HasSubstr("fake-host"), HasSubstr("2,600,000 kHz"), HasSubstr("+-20.0 us")));
+              AllOf(HasSubstr("fake-host"), HasSubstr("2,600,000 kHz"), HasSubstr("+-20.0 us"),
+                    HasSubstr("peer address   none: no other agent")));
+  source_.EditHost([](v1::HostInfo& host) { host.set_peer_address("10.0.0.1:50051"); });
+  EXPECT_THAT(Do({"host"}).out, HasSubstr("peer address   10.0.0.1:50051\n"));
   const Json json = Json::parse(Do({"host", "-o", "json"}).out);
   EXPECT_EQ(json["host"]["tsc_khz"], 2'600'000);
   EXPECT_EQ(json["host"]["tsc_scaling"], false);

@@ -1,6 +1,7 @@
 #include "server/clock/clock_quality.h"
 
 #include <cstdint>
+#include <cstdlib>
 #include <limits>
 #include <string>
 
@@ -269,6 +270,64 @@ TEST(QualityAtSlewTest, WhatTheClockWasMovedAgainstTheTscCountsWhenItIsMoreThanD
     EXPECT_EQ(quality.error_bound_ns, 1'000 + row.growth_ns + 2) << row.slewed_ns;
     snapshot.host_tsc_khz = 0;  // not known: drift alone
     EXPECT_EQ(QualityAt(snapshot, now).error_bound_ns, 1'000 + DriftNs(passed_ns, 50) + 2);
+  }
+}
+
+constexpr uint32_t kTscKhz = 2'000'000;
+
+ClockSnapshot TrustedWithTsc(uint64_t host_tsc_ticks) {
+  ClockSnapshot snapshot = Trusted();
+  snapshot.host_tsc_khz = kTscKhz;
+  snapshot.tsc_rate_ppm = 50;
+  snapshot.taken.host_tsc_ticks = host_tsc_ticks;
+  return snapshot;
+}
+
+TEST(QualityAtSlewTest, TheTscMayWrapMeanwhile) {
+  constexpr uint64_t kTicks = uint64_t{2} * kSecond;
+  for (const uint64_t start : {uint64_t{0}, std::numeric_limits<uint64_t>::max() - 5,
+                               (uint64_t{1} << 63) - 5, std::numeric_limits<uint64_t>::max()}) {
+    ClockInstant now = After(kSecond);
+    now.host_tsc_ticks = start + kTicks;
+    // By the TSC a second passed: the clock was not slewed. Its rate and the width remain.
+    EXPECT_EQ(QualityAt(TrustedWithTsc(start), now).error_bound_ns,
+              kBound + 50'000 + kHidden + kHidden)
+        << start;
+  }
+}
+
+TEST(QualityAtSlewTest, WhatTheWidthsHideOfASlewIsInTheBound) {
+  for (const int64_t slewed_ns : {-5'000'000, -300, 0, 300, 5'000'000}) {
+    for (const int64_t width_ns : {0, 300, 70'000}) {
+      // The TSC may have been read anywhere within the width.
+      for (const int64_t early_ns : {int64_t{0}, width_ns / 2, width_ns}) {
+        ClockInstant now = After(kSecond + slewed_ns, 0, width_ns);
+        now.host_tsc_ticks = static_cast<uint64_t>(2 * (kSecond - early_ns));
+        const ClockQuality quality = QualityAt(TrustedWithTsc(0), now);
+        ASSERT_TRUE(quality.trusted) << quality.untrusted_reason;
+        EXPECT_GE(quality.error_bound_ns, kBound + std::abs(slewed_ns))
+            << slewed_ns << " " << width_ns << " " << early_ns;
+      }
+    }
+  }
+}
+
+TEST(QualityAtSlewTest, ATscThatJumpedLeavesNoTightBound) {
+  struct Row {
+    int64_t ticks;  // by which the TSC moved on in a second
+    int64_t at_least_ns;
+  };
+  for (const Row& row :
+       {Row{0, kSecond}, Row{-2 * kSecond, 2 * kSecond}, Row{2 * kHour, kHour - kSecond},
+        Row{kMax, kMax / 4}, Row{std::numeric_limits<int64_t>::min(), kMax / 4}}) {
+    ClockInstant now = After(kSecond);
+    now.host_tsc_ticks = static_cast<uint64_t>(row.ticks);
+    EXPECT_GE(QualityAt(TrustedWithTsc(0), now).error_bound_ns, row.at_least_ns) << row.ticks;
+    // At 1 kHz it is a million times longer.
+    ClockSnapshot slow = TrustedWithTsc(0);
+    slow.host_tsc_khz = 1;
+    slow.tsc_rate_ppm = std::numeric_limits<uint32_t>::max();
+    EXPECT_GE(QualityAt(slow, now).error_bound_ns, row.at_least_ns) << row.ticks;
   }
 }
 

@@ -526,6 +526,26 @@ TEST(ClockTrackerTest, WithoutAnAnswerAtTheStepTheFirstUpdateHeardOfIsNotBelieve
   EXPECT_TRUE(tracker.snapshot().quality.trusted);
 }
 
+TEST(ClockTrackerTest, TheTscIsThatOfTheQuestion) {
+  TrackerOptions options;
+  options.host_tsc_khz = 2'600'000;
+  options.tsc_rate_ppm = 33;
+  ClockTracker tracker(options);
+  const auto with_tsc = [](ClockInstant instant, uint64_t host_tsc_ticks) {
+    instant.host_tsc_ticks = host_tsc_ticks;
+    return instant;
+  };
+  tracker.Take(Updated(0), with_tsc(At(0), 100), with_tsc(At(1), 101));
+  for (const bool silent : {false, true}) {
+    if (silent) tracker.Take(Silent(), with_tsc(At(1'000), 200), with_tsc(At(1'001), 201));
+    EXPECT_TRUE(tracker.snapshot().quality.trusted);
+    EXPECT_EQ(tracker.snapshot().taken.monotonic_ns, kUptime) << "of the last good word";
+    EXPECT_EQ(tracker.snapshot().taken.host_tsc_ticks, 100u) << "of the last good word";
+    EXPECT_EQ(tracker.snapshot().host_tsc_khz, 2'600'000u);
+    EXPECT_EQ(tracker.snapshot().tsc_rate_ppm, 33u);
+  }
+}
+
 TEST(ClockTrackerTest, ASourceOverdueForEverDoesNotOverflow) {
   SourceReport report = Updated(0);
   report.since_update_ns = kMax;

@@ -58,9 +58,11 @@ KernelUpdates KernelUpdateWatch::Note(const timex& values, int64_t monotonic_ns)
   if (first) {
     updated_ns_ = monotonic_ns - MaxErrorUs(values) * kNsPerGrownUs;
   } else if (updated) {
-    ++updates_.id;
     updated_ns_ = monotonic_ns;
   }
+  // Only who states the error anew vouches for the clock, after a step above all: chronyd also
+  // changes the frequency at the end of a slew that somebody else's step has made pointless.
+  if (renewed && !first) ++updates_.id;
   // A daemon sets the frequency more than once for each word on the error (chronyd ends a slew so);
   // such short distances would make it look late for ever after.
   if (renewed && !first) {

@@ -18,8 +18,9 @@
 namespace tsc_handoff::clock {
 
 struct KernelUpdates {
-  int64_t id = 0;           // counts the updates seen
-  int64_t since_ns = 0;     // since the look that saw the latest; see Note for the first look
+  int64_t id = 0;  // counts the renewals of maxerror seen
+  int64_t since_ns =
+      0;  // since the look that saw any sign of a daemon; see Note for the first look
   int64_t interval_ns = 0;  // between the last two renewals of maxerror that were seen; 0 before
 };
 

@@ -131,15 +131,17 @@ INSTANTIATE_TEST_SUITE_P(
                     Daemon{"Seldom", 1024, {30'000, 31'000}}),
     [](const auto& row) { return std::string(row.param.name); });
 
+enum class Sign { kNone, kDaemonLives, kErrorRenewed };
+
 struct Change {
   const char* name;
   void (*apply)(timex& values);
-  bool update;
+  Sign sign;
 };
 
 class ChangeTest : public testing::TestWithParam<Change> {};
 
-TEST_P(ChangeTest, IsAnUpdateIfOnlyADaemonDoesIt) {
+TEST_P(ChangeTest, VouchesForTheClockOnlyWhereTheErrorIsRenewed) {
   const Change& change = GetParam();
   Kernel kernel;
   kernel.values().offset = 1000;
@@ -149,29 +151,30 @@ TEST_P(ChangeTest, IsAnUpdateIfOnlyADaemonDoesIt) {
   kernel.values().offset = 1000;
   change.apply(kernel.values());
   const KernelUpdates updates = watch.Note(kernel.values(), kSecond);
-  EXPECT_EQ(updates.id != id, change.update);
-  EXPECT_EQ(updates.since_ns == 0, change.update);
+  EXPECT_EQ(updates.id != id, change.sign == Sign::kErrorRenewed);
+  EXPECT_EQ(updates.since_ns == 0, change.sign != Sign::kNone);
 }
 
 INSTANTIATE_TEST_SUITE_P(
     Table, ChangeTest,
-    testing::Values(Change{"Nothing", [](timex&) {}, false},
-                    Change{"MaxErrorFell", [](timex& v) { v.maxerror -= 501; }, true},
-                    Change{"MaxErrorRoseByMore", [](timex& v) { v.maxerror += 1500; }, true},
-                    Change{"MaxErrorRoseOddly", [](timex& v) { v.maxerror += 1; }, true},
-                    Change{"OneTurnLess", [](timex& v) { v.maxerror -= 500; }, false},
-                    Change{"OneTurnMore", [](timex& v) { v.maxerror += 500; }, false},
-                    Change{"Frequency", [](timex& v) { v.freq += 1; }, true},
-                    Change{"Tick", [](timex& v) { v.tick -= 1; }, true},
-                    Change{"EstimatedError", [](timex& v) { v.esterror += 1; }, true},
-                    Change{"StatusByADaemon", [](timex& v) { v.status |= STA_INS; }, true},
-                    Change{"StatusByTheKernel",
-                           [](timex& v) { v.status |= STA_UNSYNC | STA_PPSSIGNAL; }, false},
-                    Change{"OffsetGrew", [](timex& v) { v.offset = 1001; }, true},
-                    Change{"OffsetChangedSides", [](timex& v) { v.offset = -1; }, true},
-                    Change{"OffsetShrank", [](timex& v) { v.offset = 900; }, false},
-                    Change{"OffsetGone", [](timex& v) { v.offset = 0; }, false},
-                    Change{"MaxErrorAtItsLimit", [](timex& v) { v.maxerror = kLimitUs; }, false}),
+    testing::Values(
+        Change{"Nothing", [](timex&) {}, Sign::kNone},
+        Change{"MaxErrorFell", [](timex& v) { v.maxerror -= 501; }, Sign::kErrorRenewed},
+        Change{"MaxErrorRoseByMore", [](timex& v) { v.maxerror += 1500; }, Sign::kErrorRenewed},
+        Change{"MaxErrorRoseOddly", [](timex& v) { v.maxerror += 1; }, Sign::kErrorRenewed},
+        Change{"OneTurnLess", [](timex& v) { v.maxerror -= 500; }, Sign::kNone},
+        Change{"OneTurnMore", [](timex& v) { v.maxerror += 500; }, Sign::kNone},
+        Change{"Frequency", [](timex& v) { v.freq += 1; }, Sign::kDaemonLives},
+        Change{"Tick", [](timex& v) { v.tick -= 1; }, Sign::kDaemonLives},
+        Change{"EstimatedError", [](timex& v) { v.esterror += 1; }, Sign::kDaemonLives},
+        Change{"StatusByADaemon", [](timex& v) { v.status |= STA_INS; }, Sign::kDaemonLives},
+        Change{"StatusByTheKernel", [](timex& v) { v.status |= STA_UNSYNC | STA_PPSSIGNAL; },
+               Sign::kNone},
+        Change{"OffsetGrew", [](timex& v) { v.offset = 1001; }, Sign::kDaemonLives},
+        Change{"OffsetChangedSides", [](timex& v) { v.offset = -1; }, Sign::kDaemonLives},
+        Change{"OffsetShrank", [](timex& v) { v.offset = 900; }, Sign::kNone},
+        Change{"OffsetGone", [](timex& v) { v.offset = 0; }, Sign::kNone},
+        Change{"MaxErrorAtItsLimit", [](timex& v) { v.maxerror = kLimitUs; }, Sign::kNone}),
     [](const auto& row) { return std::string(row.param.name); });
 
 // chronyd changes the frequency again when a slew ends; it is at work then, but its words on the

@@ -297,6 +297,25 @@ TEST(TakeReferenceTest, WhatAReadingHidesOfAStepIsInTheBound) {
   EXPECT_LT(hidden, 2900) << "hardly any step was seen";
 }
 
+// A clock daemon slews both clocks alike; only the TSC shows it.
+TEST(TakeReferenceTest, ASlewSinceTheSnapshotIsInTheBound) {
+  for (const int64_t slewed_ns : {-80'000'000, 0, 80'000'000}) {
+    ScriptedClock host([](int) { return 50u; });
+    ClockSnapshot snapshot = Trusted();
+    snapshot.host_tsc_khz = kKhz;
+    snapshot.tsc_rate_ppm = 50;
+    // A second before the first read, as the TSC counts; the clocks went on by more or less.
+    snapshot.taken.host_tsc_ticks = 1'000'000'000'000 - uint64_t{kKhz} * 1'000;
+    snapshot.taken.realtime_ns -= slewed_ns;
+    snapshot.taken.monotonic_ns -= slewed_ns;
+    const auto reference = TakeReference(host, snapshot, kKhz);
+    ASSERT_TRUE(reference.has_value());
+    ASSERT_TRUE(reference->clock_trusted);
+    EXPECT_GE(reference->clock_error_ns, 300'000 + std::abs(slewed_ns));
+    EXPECT_LE(reference->clock_error_ns, 300'000 + std::abs(slewed_ns) + 101'000);
+  }
+}
+
 TEST(TakeReferenceTest, WorksOnThisMachine) {
   LinuxHostClock host;
   ClockSnapshot snapshot = Trusted();
@@ -341,6 +360,9 @@ TEST(ReadInstantTest, AnyTwoShowAStepWithinTheirWidths) {
     const StepLook look = LookForStep(before, after);
     ASSERT_LE(std::abs(look.shift_ns - step_ns), look.uncertainty_ns) << "round " << round;
     ASSERT_TRUE(step_ns != 0 || !look.stepped()) << "round " << round;
+    // The TSC was read within the width, too.
+    const auto by_tsc_ns = static_cast<int64_t>(after.host_tsc_ticks - 1'000'000'000'000) / 2;
+    ASSERT_LE(std::abs(by_tsc_ns - (after.monotonic_ns - kUptimeNs)), after.width_ns);
   }
 }
 

@@ -4,6 +4,7 @@
 #include <grpcpp/support/error_details.h>
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <functional>
 #include <mutex>
@@ -62,7 +63,7 @@ v1::TimeReference Reference(uint64_t realtime_ns) {
   return reference;
 }
 
-v1::TscState Capture(const FakeVm& vm, uint32_t format_version) {
+v1::TscState Capture(const FakeVm& vm, const std::string& boot_id, uint32_t format_version) {
   v1::TscStatePayload payload;
   payload.set_vm_id(vm.vm_id);
   *payload.mutable_reference() = Reference(kRealtimeNs);
@@ -77,8 +78,59 @@ v1::TscState Capture(const FakeVm& vm, uint32_t format_version) {
     next_id = vcpu.id + 1;
   }
   payload.mutable_kvmclock()->set_kvmclock_ns(77'000'000);
-  payload.set_boot_id(std::string(16, '\x5a'));
+  payload.set_boot_id(boot_id);
   return SealState(payload, format_version);
+}
+
+// 16 bytes that no other FakeAgent of this process has.
+std::string NewBootId() {
+  static std::atomic<uint8_t> count{0};
+  return std::string(15, '\x5a') + static_cast<char>(count++);
+}
+
+v1::ClockInfo Clock() {
+  v1::ClockInfo clock;
+  clock.set_trusted(true);
+  clock.set_error_bound_ns(20'000);
+  clock.set_source("kernel");
+  clock.set_tai_offset_s(37);
+  clock.set_status(v1::ClockInfo::STATUS_SYNCHRONISED);
+  clock.set_age_ns(1'200'000'000);
+  clock.set_realtime_ns(static_cast<int64_t>(kRealtimeNs));
+  return clock;
+}
+
+v1::HostInfo Host() {
+  v1::HostInfo host;
+  host.set_host_name("fake-host");
+  host.set_agent_version("1.2.3");
+  host.set_kernel_release("6.1.0-fake");
+  host.set_boot_id(NewBootId());
+  host.set_tsc_khz(kHostTscKhz);
+  host.set_tsc_stable(true);
+  host.set_kvm_available(true);
+  *host.mutable_clock() = Clock();
+  host.set_simulated(true);
+  return host;
+}
+
+v1::ClockProbe Probe() {
+  v1::ClockProbe probe;
+  probe.set_offset_ns(1'500);
+  probe.set_offset_error_ns(300);
+  probe.set_round_trip_ns(650);
+  probe.set_rounds(8);
+  probe.set_duration_ns(20'000);
+  return probe;
+}
+
+v1::CompareClocksResponse Agreement() {
+  v1::CompareClocksResponse response;
+  *response.mutable_probe() = Probe();
+  *response.mutable_local() = Clock();
+  *response.mutable_peer() = Clock();
+  response.set_verdict(v1::CompareClocksResponse::VERDICT_AGREE);
+  return response;
 }
 
 // The state in the format that DecodeState knows.
@@ -110,19 +162,17 @@ class FakeAgent::Service final : public v1::TscAgent::CallbackService {
   Reactor* GetHostInfo(Context* context, const v1::GetHostInfoRequest*,
                        v1::GetHostInfoResponse* response) override {
     return Serve(context, "GetHostInfo", [this, response] {
-      v1::HostInfo* host = response->mutable_host();
-      host->set_host_name("fake-host");
-      host->set_agent_version("1.2.3");
-      host->set_kernel_release("6.1.0-fake");
-      host->set_boot_id(std::string(16, '\x5a'));
-      host->set_tsc_khz(kHostTscKhz);
-      host->set_tsc_stable(true);
-      host->set_kvm_available(true);
-      host->mutable_clock()->set_trusted(true);
-      host->mutable_clock()->set_error_bound_ns(20'000);
-      host->mutable_clock()->set_source("kernel");
-      host->set_vm_count(static_cast<uint32_t>(vms.size()));
-      host->set_simulated(true);
+      *response->mutable_host() = host;
+      response->mutable_host()->set_vm_count(static_cast<uint32_t>(vms.size()));
+      return grpc::Status::OK;
+    });
+  }
+
+  Reactor* CompareClocks(Context* context, const v1::CompareClocksRequest* request,
+                         v1::CompareClocksResponse* response) override {
+    return Serve(context, "CompareClocks", [this, request, response] {
+      last_peer = request->peer();
+      *response = comparison;
       return grpc::Status::OK;
     });
   }
@@ -161,7 +211,7 @@ class FakeAgent::Service final : public v1::TscAgent::CallbackService {
       const auto it = vms.find(request->vm_id());
       if (it == vms.end()) return NotFound(request->vm_id());
       if (it->second.running) return Running(request->vm_id());
-      *response->mutable_state() = Capture(it->second, format_version);
+      *response->mutable_state() = Capture(it->second, host.boot_id(), format_version);
       if (damage_next_capture) response->mutable_state()->set_crc32(~response->state().crc32());
       damage_next_capture = false;
       v1::StateSummary* summary = response->mutable_summary();
@@ -187,6 +237,7 @@ class FakeAgent::Service final : public v1::TscAgent::CallbackService {
                                   static_cast<uint64_t>(misreport->second));
         misreport.reset();
       }
+      if (status.ok() && edit_next_apply) std::exchange(edit_next_apply, nullptr)(*response);
       if (lose_next_set_answer) {
         lose_next_set_answer = false;
         return grpc::Status(grpc::StatusCode::UNAVAILABLE, "Socket closed");
@@ -208,6 +259,10 @@ class FakeAgent::Service final : public v1::TscAgent::CallbackService {
   uint32_t page_limit = 1000;
   int64_t elapsed_ns = 50'000'000;
   v1::SetTscStateRequest last_set;
+  std::function<void(v1::SetTscStateResponse&)> edit_next_apply;
+  v1::HostInfo host = Host();
+  v1::CompareClocksResponse comparison = Agreement();
+  std::string last_peer;
 
  private:
   // Ends a call only when its client has given it up.
@@ -254,6 +309,31 @@ class FakeAgent::Service final : public v1::TscAgent::CallbackService {
     to->set_registered_at_ns(static_cast<int64_t>(kRealtimeNs));
   }
 
+  // By what elapsed time was reckoned, and how wrong that may be.
+  void Reckon(const v1::SetTscStateRequest& request, const std::string& source_boot_id,
+              v1::SetTscStateResponse* response) const {
+    v1::ErrorBound bound;
+    if (source_boot_id == host.boot_id()) {
+      response->set_elapsed_basis(v1::ELAPSED_BASIS_SAME_HOST_TSC);
+    } else if (!request.source_agent().empty()) {
+      response->set_elapsed_basis(v1::ELAPSED_BASIS_CLOCKS_AND_PROBE);
+      *response->mutable_probe() = Probe();
+      bound.set_probe_ns(400);
+      bound.set_rate_ns(100);
+      bound.set_total_ns(500);
+    } else {
+      response->set_elapsed_basis(v1::ELAPSED_BASIS_CLOCKS);
+      v1::Warning* warning = response->add_warnings();
+      warning->set_code(v1::Warning::CODE_CLOCKS_NOT_PROBED);
+      warning->set_message("the two hosts' clocks were believed");
+      bound.set_source_clock_ns(20'000);
+      bound.set_destination_clock_ns(20'000);
+      bound.set_rate_ns(300);
+      bound.set_total_ns(40'300);
+    }
+    if (!request.allow_untrusted_clock()) *response->mutable_error_bound() = bound;
+  }
+
   grpc::Status Apply(const v1::SetTscStateRequest& request, v1::SetTscStateResponse* response) {
     const auto it = vms.find(request.vm_id());
     if (it == vms.end()) return NotFound(request.vm_id());
@@ -287,11 +367,7 @@ class FakeAgent::Service final : public v1::TscAgent::CallbackService {
     }
     response->set_elapsed_ns(passed_ns);
     response->set_elapsed_ticks(ticks);
-    if (elapsed && !request.allow_untrusted_clock()) {
-      response->mutable_error_bound()->set_total_ns(40'300);
-      response->mutable_error_bound()->set_source_clock_ns(20'000);
-      response->mutable_error_bound()->set_destination_clock_ns(20'000);
-    }
+    if (elapsed) Reckon(request, state->boot_id, response);
     *response->mutable_reference() = Reference(kRealtimeNs + static_cast<uint64_t>(passed_ns));
     response->mutable_kvmclock()->set_moved(!request.keep_kvmclock());
     response->mutable_kvmclock()->set_error_ns(-12);
@@ -339,7 +415,7 @@ FakeVm FakeAgent::GetFakeVm(const std::string& vm_id) const {
   return service_->vms.at(vm_id);
 }
 
-void FakeAgent::FailNext(const std::string& method, FakeError error, int times) {
+void FakeAgent::FailNext(const std::string& method, const FakeError& error, int times) {
   const std::lock_guard<std::mutex> lock(service_->mutex);
   std::vector<FakeError>& failures = service_->failures[method];
   failures.insert(failures.end(), static_cast<size_t>(times), error);
@@ -370,6 +446,21 @@ void FakeAgent::MisreportNextSet(int vcpu_index, int64_t ticks) {
   service_->misreport = {vcpu_index, ticks};
 }
 
+void FakeAgent::EditNextApply(std::function<void(v1::SetTscStateResponse&)> edit) {
+  const std::lock_guard<std::mutex> lock(service_->mutex);
+  service_->edit_next_apply = std::move(edit);
+}
+
+void FakeAgent::EditHost(const std::function<void(v1::HostInfo&)>& edit) {
+  const std::lock_guard<std::mutex> lock(service_->mutex);
+  edit(service_->host);
+}
+
+void FakeAgent::SetComparison(v1::CompareClocksResponse comparison) {
+  const std::lock_guard<std::mutex> lock(service_->mutex);
+  service_->comparison = std::move(comparison);
+}
+
 void FakeAgent::SetElapsedNs(int64_t elapsed_ns) {
   const std::lock_guard<std::mutex> lock(service_->mutex);
   service_->elapsed_ns = elapsed_ns;
@@ -393,6 +484,11 @@ int FakeAgent::CallCount(const std::string& method) const {
 v1::SetTscStateRequest FakeAgent::LastSetRequest() const {
   const std::lock_guard<std::mutex> lock(service_->mutex);
   return service_->last_set;
+}
+
+std::string FakeAgent::LastPeer() const {
+  const std::lock_guard<std::mutex> lock(service_->mutex);
+  return service_->last_peer;
 }
 
 }  // namespace tsc_handoff::client

@@ -1,12 +1,13 @@
 // FakeAgent: a tsc-agent without KVM for the clients' tests. It behaves: VMs keep what is applied
 // to them, running VMs refuse, vCPU sets are compared; time between capture and apply is what the
-// test says. Errors can be programmed.
+// test says, and a source_agent that is named counts as probed. Errors can be programmed.
 //
 // Threading: thread-safe; serves on gRPC's own threads until destroyed.
 #ifndef TSC_HANDOFF_CLIENT_LIB_TESTING_FAKE_AGENT_H_
 #define TSC_HANDOFF_CLIENT_LIB_TESTING_FAKE_AGENT_H_
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <string>
@@ -38,7 +39,8 @@ struct FakeError {
 
 class FakeAgent {
  public:
-  // Listens on 127.0.0.1 at a free port.
+  // Listens on 127.0.0.1 at a free port. Every FakeAgent has a boot id of its own, and no peer
+  // address.
   FakeAgent();
   ~FakeAgent();
   FakeAgent(const FakeAgent&) = delete;
@@ -52,7 +54,7 @@ class FakeAgent {
   FakeVm GetFakeVm(const std::string& vm_id) const;
 
   // The next `times` calls of `method` ("SetTscState") fail so and do nothing else.
-  void FailNext(const std::string& method, FakeError error, int times = 1);
+  void FailNext(const std::string& method, const FakeError& error, int times = 1);
   // The next call of `method` does its work, if any, and never answers.
   void HangNext(const std::string& method);
   // The next SetTscState applies, and then fails as if its answer were lost.
@@ -64,6 +66,14 @@ class FakeAgent {
   // The next SetTscState claims success with one vCPU's guest TSC off by `ticks`.
   void MisreportNextSet(int vcpu_index, int64_t ticks);
 
+  // The next successful SetTscState's answer is changed so.
+  void EditNextApply(std::function<void(tschandoff::v1::SetTscStateResponse&)> edit);
+
+  // Changes what the agent says of its host from now on; its boot id is also that of the states.
+  void EditHost(const std::function<void(tschandoff::v1::HostInfo&)>& edit);
+  // What every later CompareClocks answers; 1.5 us +-300 ns and clocks that agree until set.
+  void SetComparison(tschandoff::v1::CompareClocksResponse comparison);
+
   // What every later ELAPSED apply takes for the elapsed time; 50 ms until set.
   void SetElapsedNs(int64_t elapsed_ns);
   // Most VMs on one page, whatever the client asks for.
@@ -73,6 +83,8 @@ class FakeAgent {
 
   int CallCount(const std::string& method) const;
   tschandoff::v1::SetTscStateRequest LastSetRequest() const;
+  // Of the last CompareClocks.
+  std::string LastPeer() const;
 
   // Stops listening; later calls find nobody.
   void Stop();
