@@ -29,8 +29,8 @@ std::string ChronyReply::Bytes(uint32_t sequence) const {
   out.Put(sequence, 4).Put(0, 8);              // sequence, padding
   if (status != 0) return out.bytes();
   out.Put(reference_id, 4);
-  out.Put(reference_id, 4).Put(0, 4).Put(0, 8).Put(1, 2).Put(0, 2);  // IPv4 address, family,
-                                                                     // padding
+  out.Put(reference_id, 4).Put(0, 4).Put(0, 8);  // its address, in room for IPv6
+  out.Put(1, 2).Put(0, 2);                       // that it is IPv4, padding
   out.Put(stratum, 2).Put(leap_status, 2);
   out.Put(reference_s, 8).Put(reference_nanoseconds, 4);
   out.PutFloat(correction_s);
