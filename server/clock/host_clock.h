@@ -15,8 +15,8 @@ class HostClock {
   virtual uint64_t ReadTsc() = 0;
   // CLOCK_REALTIME in ns since 1970.
   virtual int64_t ReadRealtimeNs() = 0;
-  // CLOCK_MONOTONIC in ns: slewed as CLOCK_REALTIME is, but never stepped, so that the difference of
-  // the two changes exactly when CLOCK_REALTIME is stepped.
+  // CLOCK_MONOTONIC in ns: slewed as CLOCK_REALTIME is, but never stepped, so that the difference
+  // of the two changes exactly when CLOCK_REALTIME is stepped.
   virtual int64_t ReadMonotonicNs() = 0;
   // Returns after `ns` of CLOCK_MONOTONIC; at once when ns <= 0.
   virtual void SleepNs(int64_t ns) = 0;

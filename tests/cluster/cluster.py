@@ -22,25 +22,12 @@ import types
 from dataclasses import dataclass
 from typing import Any
 
-from .node import Node, NodeConfig, NodeError, NodeProcess
+from . import chronyd
+from .chronyd import Chronyd, ClockBound
+from .node import Node, NodeConfig, NodeError
 
 SHARED_BYTES = 1 << 20
 _GROUNDTRUTH = pathlib.Path(__file__).resolve().parent.parent / "groundtruth"
-
-# Node 1 *is* the cluster's time: it disciplines nothing (chronyd -x) and says that it is right.
-_CHRONY_SERVER = """\
-local stratum 1
-allow 10.77.0.0/24
-bindacqaddress 10.77.0.1
-pidfile /run/chrony/chronyd.pid
-"""
-# Polls at the shortest interval that chronyd has until the clock is near, then every second at most.
-_CHRONY_CLIENT = """\
-server 10.77.0.1 iburst minpoll -6 maxpoll 0 xleave
-makestep 0.001 8
-rtcsync
-pidfile /run/chrony/chronyd.pid
-"""
 
 
 class Terminated(SystemExit):
@@ -61,20 +48,6 @@ class TrueClockOffset:
 
     offset_ns: int
     error_ns: int
-
-
-@dataclass(frozen=True)
-class ClockBound:
-    """chronyd's view of a node's clock; |error| <= bound_ns where it is synchronised."""
-
-    synchronised: bool
-    offset_ns: int
-    root_delay_ns: int
-    root_dispersion_ns: int
-
-    @property
-    def bound_ns(self) -> int:
-        return abs(self.offset_ns) + self.root_dispersion_ns + (self.root_delay_ns + 1) // 2
 
 
 class Cluster:
@@ -230,32 +203,21 @@ class Cluster:
 
     # The common clock
 
-    def start_chronyd(self) -> list[NodeProcess]:
+    def start_chronyd(self) -> list[Chronyd]:
         """Makes node 1 the cluster's time and lets node 2 follow it. Returns the two daemons."""
         if self._count != 2:
             raise ValueError("a common clock takes two nodes")
-        daemons = []
-        for node, config, flags in ((self.nodes[0], _CHRONY_SERVER, ["-x"]),
-                                    (self.nodes[1], _CHRONY_CLIENT, [])):
-            node.run(["install", "-d", "-m", "0750", "/run/chrony", "/run/tsc-node"])
-            node.write_file("/run/tsc-node/chrony.conf", config)
-            daemons.append(node.start([_program("chronyd"), "-u", "root", "-d", *flags, "-f",
-                                       "/run/tsc-node/chrony.conf"], name="chronyd"))
-        self.nodes[0].call("reference_clock")
+        daemons = [Chronyd(self.nodes[0], chronyd.SERVER_CONFIG, ["-x"]),
+                   Chronyd(self.nodes[1], chronyd.CLIENT_CONFIG)]
+        for daemon in daemons:
+            daemon.start()
+        # Node 1's error against the cluster's time is nought.
+        self.nodes[0].vouch_for_clock()
         return daemons
 
     def clock_bound(self, node: Node | None = None) -> ClockBound | None:
         """What chronyd says of a node (node 2 by default); None while it does not answer."""
-        done = (node or self.nodes[-1]).run([_program("chronyc"), "-c", "-n", "tracking"], check=False)
-        fields = done.stdout.strip().split(",")
-        if done.returncode != 0 or len(fields) != 14:
-            return None
-
-        def ns(field: str) -> int:
-            return round(float(field) * 1e9)
-
-        return ClockBound(fields[0] != "00000000" and fields[13] == "Normal", ns(fields[4]),
-                          ns(fields[10]), ns(fields[11]))
+        return chronyd.clock_bound(node or self.nodes[-1])
 
     def wait_clock(self, bound_ns: int, timeout: float = 60.0, node: Node | None = None) -> ClockBound:
         """Returns when node 2's clock is known to within `bound_ns`; NodeError when it never is."""
@@ -272,11 +234,6 @@ class Cluster:
                 raise NodeError(f"{node.name}: clock not within {bound_ns} ns after {timeout:.0f} s;"
                                 f" last: {bound}; chronyd's logs:\n{logs}")
             pause.wait(0.2)
-
-
-def _program(name: str) -> str:
-    """Where this machine has it, and so the node: ./run unpacks chrony somewhere on its PATH."""
-    return shutil.which(name) or name
 
 
 def tsc_distance_binary(work_dir: pathlib.Path) -> pathlib.Path:

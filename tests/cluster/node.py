@@ -237,8 +237,23 @@ class Node:
             return self._forwards[port]
 
     def adjtimex(self) -> dict[str, Any]:
-        """The node's kernel clock: state, status, synchronised, maxerror_us, esterror_us, tai."""
+        """The node's kernel clock: state, status, synchronised, maxerror_us, esterror_us, tai,
+        freq_scaled_ppm (with 16 fraction bits), tick_us."""
         return dict(self.call("adjtimex"))
+
+    def clock_rate_ppm(self) -> float:
+        """By how much faster than it would by itself the node's clock runs, as its kernel was told."""
+        clock = self.adjtimex()
+        return clock["freq_scaled_ppm"] / 65536 + (clock["tick_us"] - 10_000) * 100
+
+    def vouch_for_clock(self, error_us: int | None = 1) -> None:
+        """Somebody goes on saying, every second, that the node's clock is right to within `error_us`,
+        whatever it shows; None ends that. The kernel's own claim then stands, and grows."""
+        self.call("vouch_for_clock", error_us=error_us)
+
+    def step_clock(self, seconds: float) -> None:
+        """Moves the node's CLOCK_REALTIME at once; the kernel goes on claiming what it claimed before."""
+        self.call("step_clock", step_us=round(seconds * 1_000_000))
 
     def tsc_khz(self) -> int:
         """The TSC frequency that the node's kernel settled on."""

@@ -18,6 +18,7 @@ import time
 PORT_NAME = "tsc-handoff.agent"
 
 write_lock = threading.Lock()
+vouching = threading.Event()  # set: who vouched for the clock has ended
 processes = {}  # handle -> Popen; guarded by the GIL: single operations only
 libc = ctypes.CDLL(None, use_errno=True)
 
@@ -44,7 +45,8 @@ class Timex(ctypes.Structure):
     ]
 
 
-ADJ_MAXERROR, ADJ_ESTERROR, ADJ_STATUS, ADJ_TAI = 0x4, 0x8, 0x10, 0x80
+ADJ_MAXERROR, ADJ_ESTERROR, ADJ_STATUS, ADJ_SETOFFSET = 0x4, 0x8, 0x10, 0x100
+CLAIM = ADJ_STATUS | ADJ_MAXERROR | ADJ_ESTERROR
 STA_UNSYNC = 0x40
 
 
@@ -144,26 +146,40 @@ def op_adjtimex(_request):
             "freq_scaled_ppm": timex.freq, "tick_us": timex.tick}
 
 
-def op_reference_clock(_request):
-    """Makes this node's kernel clock say that it is right: it is the cluster's reference, so its
-    error against the cluster's time is nought. The kernel adds 500 us to maxerror every second,
-    so this is said again right after every second, as a time daemon does."""
+def op_vouch_for_clock(request):
+    """Makes this node's kernel clock say that it is right to within error_us, whatever it shows, until the next call;
+    without error_us nobody vouches for it any more. The kernel adds 500 us to maxerror every second, so this is said
+    again right after every second, as a time daemon does."""
+    global vouching
+    vouching.set()
+    if request.get("error_us") is None:
+        return
+    ended = vouching = threading.Event()
+    asked = threading.Event()
 
     def refresh():
-        while True:
+        while not ended.is_set():
             timex = Timex()
             adjtimex(timex)
-            timex.modes = ADJ_STATUS | ADJ_MAXERROR | ADJ_ESTERROR
+            timex.modes = CLAIM
             timex.status &= ~STA_UNSYNC
-            timex.maxerror = 1
-            timex.esterror = 1
+            timex.maxerror = timex.esterror = request["error_us"]
             adjtimex(timex)
             asked.set()
-            time.sleep(1.001 - time.time() % 1.0)
+            ended.wait(1.001 - time.time() % 1.0)
 
-    asked = threading.Event()
     threading.Thread(target=refresh, daemon=True).start()
     asked.wait(5)
+
+
+def op_step_clock(request):
+    """Moves CLOCK_REALTIME by step_us at once, and does not touch what the kernel claims of it. The kernel itself takes
+    a step for the end of all synchronisation, so the same call repeats what it claimed."""
+    timex = Timex()
+    adjtimex(timex)
+    timex.modes = ADJ_SETOFFSET | CLAIM
+    timex.time_sec, timex.time_usec = divmod(request["step_us"], 1_000_000)
+    adjtimex(timex)
 
 
 def op_ping(_request):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import queue
 import shutil
 import socket
@@ -32,12 +33,19 @@ def _spawner_loop() -> None:
             future.set_exception(error)
 
 
+def mortal(argv: Sequence[str], parent_pid: int) -> list[str]:
+    """The command that becomes `argv`, and that the kernel kills when the thread that started it ends. That thread's
+    process may be gone before the signal is set, which nobody would tell; then it does not become anything."""
+    check = '[ "$PPID" = "$0" ] && exec "$@"'
+    return ["setpriv", "--pdeathsig", "KILL", "sh", "-c", check, str(parent_pid), *argv]
+
+
 def spawn(argv: Sequence[str], *, pass_fds: Sequence[int],
           output: IO[bytes]) -> subprocess.Popen[bytes]:
     """Starts a process that the kernel kills when this Python process ends, however it ends.
 
     The death signal comes when the *thread* that started the child ends, so all are started by one
-    thread that lasts as long as the process. setpriv sets the signal and then becomes the program.
+    thread that lasts as long as the process.
     """
     global _spawner
     for tool in ("setpriv", argv[0]):
@@ -50,7 +58,7 @@ def spawn(argv: Sequence[str], *, pass_fds: Sequence[int],
     future: Future[subprocess.Popen[bytes]] = Future()
     # Its own session: Ctrl-C at the terminal reaches Python, which then ends the nodes in order.
     _spawn_queue.put((
-        lambda: subprocess.Popen(["setpriv", "--pdeathsig", "KILL", *argv],
+        lambda: subprocess.Popen(mortal(argv, os.getpid()),
                                  stdin=subprocess.DEVNULL, stdout=output, stderr=output,
                                  pass_fds=tuple(pass_fds), start_new_session=True),
         future,

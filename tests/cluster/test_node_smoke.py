@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from . import EXCHANGE, Cluster, Node, NodeError
+from . import EXCHANGE, Chronyd, Cluster, Node, NodeError, qemu
 
 _TESTS = pathlib.Path(__file__).resolve().parent.parent
 _KVM_API_VERSION = "import fcntl, os; print(fcntl.ioctl(os.open('/dev/kvm', os.O_RDWR), 0xAE00))"
@@ -137,8 +137,12 @@ def test_tsc_distance_is_the_same_from_both_sides(cluster: Cluster) -> None:
                                                                  + forth.error_ticks)
 
 
-def test_chronyd_gives_a_bound_that_holds(cluster: Cluster) -> None:
-    daemons = cluster.start_chronyd()
+@pytest.fixture(scope="module", name="daemons")
+def _daemons(cluster: Cluster) -> list[Chronyd]:
+    return cluster.start_chronyd()
+
+
+def test_chronyd_gives_a_bound_that_holds(cluster: Cluster, daemons: list[Chronyd]) -> None:
     cluster.wait_clock(bound_ns=2_000_000, timeout=60)
     before = cluster.clock_bound()
     true = cluster.true_clock_offset()
@@ -150,6 +154,45 @@ def test_chronyd_gives_a_bound_that_holds(cluster: Cluster) -> None:
     assert [daemon.poll() for daemon in daemons] == [None, None]
 
 
+@pytest.mark.parametrize("seconds", [0.3, -0.3, 3600.0])
+def test_step_moves_the_clock_and_leaves_the_claim(cluster: Cluster, daemons: list[Chronyd], seconds: float) -> None:
+    cluster.wait_clock(bound_ns=2_000_000, timeout=60)
+    wait_until(lambda: cluster.nodes[1].adjtimex()["synchronised"], "node2's kernel clock in step")
+    daemons[1].freeze()
+    try:
+        before = cluster.nodes[1].adjtimex()
+        cluster.nodes[1].step_clock(seconds)
+        after, true = cluster.nodes[1].adjtimex(), cluster.true_clock_offset()
+        cluster.nodes[1].step_clock(-seconds)
+    finally:
+        daemons[1].thaw()
+    assert after["synchronised"] and after["esterror_us"] == before["esterror_us"]
+    assert 0 <= after["maxerror_us"] - before["maxerror_us"] <= 5_000  # it grows by 500 us every second
+    assert abs(true.offset_ns - seconds * 1e9) < 20_000_000  # it was near, and drifts by 500 ppm at most
+    cluster.wait_clock(bound_ns=2_000_000, timeout=60)
+
+
+def test_clock_is_vouched_for_until_that_ends(cluster: Cluster, daemons: list[Chronyd]) -> None:
+    node = cluster.nodes[1]
+    daemons[1].freeze()
+    try:
+        node.vouch_for_clock(3)
+        assert node.adjtimex()["esterror_us"] == 3
+        node.vouch_for_clock(None)
+        wait_until(lambda: node.adjtimex()["maxerror_us"] >= 1003, "a claim that nobody renews grows")
+    finally:
+        daemons[1].thaw()
+
+
+def test_chronyd_is_killed_and_started_anew(cluster: Cluster, daemons: list[Chronyd]) -> None:
+    cluster.wait_clock(bound_ns=2_000_000, timeout=60)
+    daemons[1].kill()
+    assert daemons[1].poll() == -signal.SIGKILL
+    assert cluster.clock_bound() is None
+    daemons[1].start()
+    cluster.wait_clock(bound_ns=2_000_000, timeout=60)
+
+
 def test_node_that_dies_is_reported() -> None:
     with Cluster(nodes=1) as cluster:
         (node,) = cluster.nodes
@@ -159,6 +202,11 @@ def test_node_that_dies_is_reported() -> None:
         assert not node.alive
         with pytest.raises(NodeError, match="node1 has gone"):
             node.run(["true"])
+
+
+@pytest.mark.parametrize("parent_pid, status", [(os.getpid(), 7), (1, 1)], ids=["parent", "orphan"])
+def test_program_whose_parent_is_gone_already_does_not_start(parent_pid: int, status: int) -> None:
+    assert subprocess.run(qemu.mortal(["sh", "-c", "exit 7"], parent_pid)).returncode == status
 
 
 # Boots far enough that QEMU runs, then says its process id and waits for what the test does to it.

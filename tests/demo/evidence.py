@@ -32,6 +32,24 @@ class Vcpu:
 
 
 @dataclass(frozen=True)
+class Probe:
+    """What the destination's agent measured of the source's clock: its own minus the source's is offset_ns +-
+    offset_error_ns, whatever the two claim."""
+
+    offset_ns: int
+    offset_error_ns: int
+    round_trip_ns: int
+    rounds: int
+    duration_ns: int
+
+    @classmethod
+    def of(cls, reply: dict[str, Any]) -> Probe | None:
+        """From tscctl's JSON; None where nothing was probed."""
+        probe = reply["probe"]
+        return probe and cls(**{field.name: int(probe[field.name]) for field in dataclasses.fields(cls)})
+
+
+@dataclass(frozen=True)
 class Evidence:
     """Figures of one handoff. Errors are signed: what the guest has minus what it would have had."""
 
@@ -43,6 +61,9 @@ class Evidence:
     guest_backward_steps: int
     guest_warps: int
     elapsed_ns: int
+    elapsed_basis: str             # by what it was reckoned; a key of _BASES
+    commit_wait_ns: int            # waited until it was certain that time had passed
+    probe: Probe | None
     blackout_ms: float             # from the last instruction on the source to leave to run on the destination
     error_bound_ns: int
     error_bound: dict[str, int]
@@ -69,6 +90,13 @@ class Evidence:
         return report
 
 
+_BASES = {
+    "ELAPSED_BASIS_CLOCKS": "the two hosts' clocks",
+    "ELAPSED_BASIS_CLOCKS_AND_PROBE": "the two hosts' clocks and the probe",
+    "ELAPSED_BASIS_SAME_HOST_TSC": "the host's own TSC",
+}
+
+
 def failures(evidence: Evidence) -> list[str]:
     """What does not hold and must; empty when all is well."""
     found = []
@@ -86,6 +114,8 @@ def failures(evidence: Evidence) -> list[str]:
         found.append(f"the guest saw its TSC go back {evidence.guest_backward_steps} times")
     if evidence.guest_warps:
         found.append(f"the guest saw {evidence.guest_warps} warps between vCPUs")
+    if evidence.probe is None:
+        found.append("nobody probed the source's clock: the bound rests on the hosts' own word")
     if abs(evidence.true_error_ns) > evidence.error_bound_ns:
         found.append(f"guest time is wrong by {evidence.true_error_ns} ns, more than the stated "
                      f"{evidence.error_bound_ns} ns")
@@ -101,6 +131,21 @@ def _ns(value: float) -> str:
         if abs(value) >= size:
             return f"{value / size:+.3f} {unit}"
     return f"{value:+.0f} ns"
+
+
+def _reckoning(evidence: Evidence) -> list[str]:
+    """By what elapsed time was reckoned, and what the probe found."""
+    waited = f", after waiting for {_ns(evidence.commit_wait_ns).lstrip('+')}" if evidence.commit_wait_ns else ""
+    by = _BASES.get(evidence.elapsed_basis, evidence.elapsed_basis)
+    if evidence.probe is not None and evidence.elapsed_basis == "ELAPSED_BASIS_CLOCKS":
+        by += ", which the probe bears out"
+    lines = [f"reckoned by        {by}{waited}"]
+    if evidence.probe is not None:
+        probe = evidence.probe
+        lines.append(f"probe              the destination's clock is {_ns(probe.offset_ns)} "
+                     f"{_ns(probe.offset_error_ns).replace('+', '+-')} off the source's; {probe.rounds} rounds in "
+                     f"{_ns(probe.duration_ns).lstrip('+')}, round trip {_ns(probe.round_trip_ns).lstrip('+')}")
+    return lines
 
 
 def _grouped(ticks: int) -> str:
@@ -131,7 +176,7 @@ def as_text(evidence: Evidence, shown: int = 16) -> str:
     problems = failures(evidence)
     rounds = sum(vcpu.guest_rounds for vcpu in evidence.vcpus)
     parts = ", ".join(f"{name.removesuffix('_ns').replace('_', ' ')} {_ns(value).lstrip('+')}"
-                      for name, value in evidence.error_bound.items() if name != "total_ns")
+                      for name, value in evidence.error_bound.items() if name != "total_ns" and value)
     lines = [
         "",
         f"Handoff of {len(evidence.vcpus)} vCPUs at {evidence.guest_khz / 1e6:.3f} GHz between two hosts, "
@@ -145,6 +190,7 @@ def as_text(evidence: Evidence, shown: int = 16) -> str:
         f"vCPUs, in {_grouped(rounds)} looks at the TSC",
         f"elapsed time       {_ns(evidence.elapsed_ns)} from capture to apply; the VM stood for "
         f"{evidence.blackout_ms:.0f} ms in all",
+        *_reckoning(evidence),
         f"stated error bound {_ns(evidence.error_bound_ns).replace('+', '+-')} ({parts})",
         f"true error, TSC    {_ns(evidence.true_error_ns)} (known to +-{evidence.true_error_uncertainty_ns} ns)",
         f"true error, clock  {_ns(evidence.kvmclock_true_error_ns)} kvmclock (known to "

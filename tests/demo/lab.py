@@ -10,11 +10,11 @@ import subprocess
 import threading
 import time
 import types
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..cluster import Cluster, Node, NodeError, NodeProcess
+from ..cluster import Chronyd, Cluster, Node, NodeError, NodeProcess
 from ..programs import LabError, binary
 from ..witness import WitnessControl, start_witness
 
@@ -54,23 +54,46 @@ def tscctl(*arguments: str, timeout: float = 90.0) -> TscctlResult:
     return TscctlResult(done.returncode, done.stdout, done.stderr)
 
 
+def patiently(call: Callable[[], TscctlResult], timeout: float = 60.0) -> TscctlResult:
+    """Repeats a call whose probe an emulated node did not answer in time, which is what that refusal says to do: nothing
+    was changed."""
+    deadline = time.monotonic() + timeout
+    while True:
+        result = call()
+        if "PEER_UNREACHABLE" not in result.stderr or time.monotonic() > deadline:
+            return result
+
+
 class Agent:
-    """tsc-agent in a node, reached from this machine at `address`."""
+    """tsc-agent in a node. This machine reaches it at `address`, the other node's agent at `peer_address`."""
 
     def __init__(self, node: Node, arguments: Sequence[str]) -> None:
         self.node = node
         self.arguments = list(arguments)
         self.address = f"127.0.0.1:{node.forward(AGENT_PORT)}"
-        self.process = self._start()
+        link = node.config.peer_address.partition("/")[0]
+        self.peer_address = "" if link == "-" else f"{link}:{AGENT_PORT}"
+        self.process = self._start(self.arguments)
 
-    def _start(self) -> NodeProcess:
+    def _start(self, arguments: Sequence[str]) -> NodeProcess:
         # Other nodes cannot reach 10.0.2.15: it is the address behind this machine's own port forward.
+        link = ["--listen", self.peer_address, "--peer-address", self.peer_address] if self.peer_address else []
         return self.node.start(
-            [binary("server/agent/tsc-agent"), "--listen", f"10.0.2.15:{AGENT_PORT}", "--insecure-network",
-             "--vmm-socket", VMM_SOCKET, *self.arguments], name="tsc-agent")
+            [binary("server/agent/tsc-agent"), "--listen", f"10.0.2.15:{AGENT_PORT}", *link, "--insecure-network",
+             "--vmm-socket", VMM_SOCKET, *arguments], name="tsc-agent")
 
-    def restart(self) -> None:
-        self.process = self._start()
+    def stop(self) -> None:
+        """In order: it is asked to end."""
+        self.process.terminate()
+        self.process.wait()
+
+    def restart(self, arguments: Sequence[str] | None = None) -> None:
+        """Starts it again after its end, with these options or those of the first time. Does not wait."""
+        self.process = self._start(self.arguments if arguments is None else arguments)
+
+    def clock(self) -> dict[str, Any]:
+        """What it claims of its clock at this moment."""
+        return dict(tscctl("--agent", self.address, "-o", "json", "host").json["host"]["clock"])
 
     def wait_serving(self, timeout: float = 30.0) -> dict[str, Any]:
         """Returns the host's facts once the agent answers."""
@@ -87,26 +110,27 @@ class Agent:
 
 
 class Lab:
-    """Boots the nodes and starts the agents; node 1's clock is the cluster's time."""
+    """Boots the nodes and starts the agents; node 1's clock is the cluster's time, `chronyds` are theirs."""
 
     def __init__(self, *, nodes: int = 2, clocks: bool = True, agent_arguments: Sequence[str] = (),
                  smp: int = 2, memory_mb: int = 2048) -> None:
         for program in PROGRAMS:  # known before anything boots
             binary(program)
         self._cluster = Cluster(nodes, smp=smp, memory_mb=memory_mb)
-        self._clocks = clocks and nodes == 2
+        self._with_clocks = clocks and nodes == 2
         self._agent_arguments = list(agent_arguments)
         self.agents: list[Agent] = []
+        self.chronyds: list[Chronyd] = []
 
     def __enter__(self) -> Lab:
         self._cluster.open()
         try:
-            if self._clocks:
-                self._cluster.start_chronyd()
+            if self._with_clocks:
+                self.chronyds = self._cluster.start_chronyd()
             for number, node in enumerate(self.cluster.nodes):
                 # Node 1 is the reference that node 2's chronyd follows: its clock is right by definition.
-                clock = ["--clock", "fixed:1us"] if number == 0 else ["--clock", "kernel"]
-                self.agents.append(Agent(node, [*clock, *self._agent_arguments]))
+                clock = "fixed:1us" if number == 0 else "chrony" if self._with_clocks else "kernel"
+                self.agents.append(Agent(node, ["--clock", clock, *self._agent_arguments]))
             for agent in self.agents:
                 agent.wait_serving()
         except BaseException:
@@ -133,12 +157,16 @@ class Lab:
         deadline = time.monotonic() + timeout
         pause = threading.Event()
         while True:
-            clock = tscctl("--agent", self.agents[1].address, "-o", "json", "host").json["host"]["clock"]
+            clock = self.agents[1].clock()
             if clock["trusted"] and int(clock["error_bound_ns"]) <= bound_ns:
                 return int(clock["error_bound_ns"])
             if time.monotonic() > deadline:
                 raise NodeError(f"node2's clock is not within {bound_ns} ns after {timeout:.0f} s: {clock}")
             pause.wait(0.3)
+
+    def compare_clocks(self) -> TscctlResult:
+        """Node 2's agent probes node 1's."""
+        return patiently(lambda: tscctl("-o", "json", "clock", self.agents[1].address, self.agents[0].address))
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 
-from .evidence import Evidence, Vcpu
-from .lab import Lab, Truth, find_truth, signed, tscctl
+from .evidence import Evidence, Probe, Vcpu
+from .lab import Lab, Truth, find_truth, patiently, signed, tscctl
 from .steps import Steps
 
 # The guest shall have looked this often at its TSC, on every vCPU, before and after the handoff.
@@ -45,6 +45,9 @@ def _handoff(lab: Lab, vcpus: int, steps: Steps) -> Evidence:
     with steps.step("witness", f"starting the witness VM, {vcpus} vCPUs with unequal TSCs, on node1; an empty one on node2"):
         source = lab.witness(0, "witness", vcpus, ["--paused", *witness_arguments(vcpus)])
         destination = lab.witness(1, "witness", vcpus, ["--incoming"])
+    with steps.step("compare", "waiting until the two hosts' clocks agree, by what one measures of the other"):
+        lab.wait_clock_trusted(CLOCK_BOUND_NS)
+        lab.compare_clocks().json  # noqa: B018 - raises unless they agree
     with steps.step("run", "letting it run on node1"):
         source.resume()
         source.wait_rounds(ROUNDS)
@@ -56,8 +59,8 @@ def _handoff(lab: Lab, vcpus: int, steps: Steps) -> Evidence:
         source.save("/exchange/witness.snapshot")
         destination.load("/exchange/witness.snapshot")
         before = source.verdict()
-        result = tscctl("-o", "json", "handoff", "witness", "--from", lab.agents[0].address,
-                        "--to", lab.agents[1].address).json
+        result = patiently(lambda: tscctl("-o", "json", "handoff", "witness", "--from", lab.agents[0].address,
+                                          "--to", lab.agents[1].address)).json
         offsets_source, offsets_destination = source.offsets(), destination.offsets()
         destination.resume()
         blackout_ms = (time.monotonic() - paused_at) * 1000
@@ -97,7 +100,8 @@ def _evidence(result: dict, truth: Truth, details: list[Vcpu], backward_steps: i
         phase_error_ticks_max=max(truth.phase_error_ticks_max, int(result["phase_error_ticks"])),
         phase_spread_ticks=max(spread) - min(spread),
         guest_backward_steps=backward_steps, guest_warps=warps,
-        elapsed_ns=result["elapsed_ns"], blackout_ms=round(blackout_ms, 3),
+        elapsed_ns=result["elapsed_ns"], elapsed_basis=result["elapsed_basis"], commit_wait_ns=result["commit_wait_ns"],
+        probe=Probe.of(result), blackout_ms=round(blackout_ms, 3),
         error_bound_ns=result["error_bound_ns"], error_bound=result["error_bound"],
         true_error_ns=truth.tsc_error_ns, true_error_uncertainty_ns=truth.distance_error_ns,
         kvmclock_true_error_ns=truth.kvmclock_error_ns, kvmclock_uncertainty_ns=truth.kvmclock_uncertainty_ns,

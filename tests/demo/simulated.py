@@ -9,7 +9,7 @@ import time
 from typing import Any
 
 from ..programs import SimAgent
-from .evidence import Evidence, Vcpu
+from .evidence import Evidence, Probe, Vcpu
 from .lab import signed, tscctl
 from .real import adjusts, phases
 from .steps import Steps
@@ -94,7 +94,8 @@ def _evidence(stayed: dict[str, Any], moved: dict[str, Any], result: dict[str, A
         phase_spread_ticks=max(spread) - min(spread), guest_backward_steps=sum(watch.backward_steps),
         # One instant of true time for all vCPUs: a warp between them would be a phase error.
         guest_warps=int(max(errors) != min(errors)),
-        elapsed_ns=result["elapsed_ns"], blackout_ms=round(blackout_ms, 3), error_bound_ns=result["error_bound_ns"],
+        elapsed_ns=result["elapsed_ns"], elapsed_basis=result["elapsed_basis"], commit_wait_ns=result["commit_wait_ns"],
+        probe=Probe.of(result), blackout_ms=round(blackout_ms, 3), error_bound_ns=result["error_bound_ns"],
         error_bound=result["error_bound"], true_error_ns=round(max(errors, key=abs) * 1_000_000 / khz),
         true_error_uncertainty_ns=1, kvmclock_true_error_ns=moved["kvmclock_ns"] - stayed["kvmclock_ns"],
         kvmclock_uncertainty_ns=stayed["kvmclock_read_error_ns"] + moved["kvmclock_read_error_ns"],

@@ -8,15 +8,17 @@ from typing import Any
 
 import pytest
 
-from .evidence import Evidence, Step, Vcpu, as_text, failures
+from .evidence import Evidence, Probe, Step, Vcpu, as_text, failures
 from .lab import find_truth
 
 VCPU = Vcpu(vcpu_id=0, guest_tsc_before_ticks=1000, guest_tsc_after_ticks=2000, offset_source_ticks=5,
             offset_destination_ticks=(1 << 64) - 5, tsc_adjust_before_ticks=-7, tsc_adjust_after_ticks=-7,
             phase_error_ticks=0, guest_rounds=10, guest_backward_steps=0)
+PROBE = Probe(offset_ns=1500, offset_error_ns=300, round_trip_ns=650, rounds=8, duration_ns=20_000)
 GOOD = Evidence(kvm="real", vcpus=[VCPU], guest_khz=2_600_000, phase_error_ticks_max=0, phase_spread_ticks=0,
-                guest_backward_steps=0, guest_warps=0, elapsed_ns=1000, blackout_ms=1.0, error_bound_ns=500,
-                error_bound={"total_ns": 500, "rate_ns": 500}, true_error_ns=-500, true_error_uncertainty_ns=1,
+                guest_backward_steps=0, guest_warps=0, elapsed_ns=1000,
+                elapsed_basis="ELAPSED_BASIS_CLOCKS_AND_PROBE", commit_wait_ns=0, probe=PROBE, blackout_ms=1.0,
+                error_bound_ns=500, error_bound={"total_ns": 500, "rate_ns": 500}, true_error_ns=-500, true_error_uncertainty_ns=1,
                 kvmclock_true_error_ns=510, kvmclock_uncertainty_ns=10, kvmclock_stated_error_ns=0, master_clock=True,
                 get_rpc_us=1.0, set_rpc_us=1.0, handoff_ms=1.0, warnings=[], steps=[Step("boot", 1.0)])
 
@@ -34,6 +36,7 @@ def test_good_evidence_passes() -> None:
     ({"phase_error_ticks_max": 1}, "phase"),
     ({"guest_backward_steps": 1}, "go back"),
     ({"guest_warps": 2}, "2 warps"),
+    ({"probe": None}, "nobody probed"),
     ({"true_error_ns": 501}, "more than the stated"),
     ({"true_error_ns": -501}, "more than the stated"),
     ({"kvmclock_true_error_ns": -511}, "kvmclock"),
@@ -45,6 +48,24 @@ def test_each_broken_promise_fails(changes: dict[str, Any], words: str) -> None:
     broken = dataclasses.replace(GOOD, **changes)
     assert any(words in failure for failure in failures(broken))
     assert "FAILED" in as_text(broken)
+
+
+@pytest.mark.parametrize("changes, words", [
+    ({}, "the two hosts' clocks and the probe"),
+    ({}, "+1.500 us +-300 ns off the source's; 8 rounds in 20.000 us, round trip 650 ns"),
+    ({"commit_wait_ns": 2_000_000}, "the probe, after waiting for 2.000 ms"),
+    ({"elapsed_basis": "ELAPSED_BASIS_CLOCKS"}, "the two hosts' clocks, which the probe bears out\n"),
+    ({"elapsed_basis": "ELAPSED_BASIS_CLOCKS", "probe": None}, "the two hosts' clocks\n"),
+    ({"elapsed_basis": "SOMETHING_NEW"}, "SOMETHING_NEW"),
+])
+def test_the_report_says_how_time_was_reckoned(changes: dict[str, Any], words: str) -> None:
+    assert words in as_text(dataclasses.replace(GOOD, **changes))
+
+
+def test_the_probe_is_read_from_what_tscctl_says() -> None:
+    said = {name: str(value) for name, value in dataclasses.asdict(PROBE).items()}  # 64-bit values may be strings
+    assert Probe.of({"probe": said}) == PROBE
+    assert Probe.of({"probe": None}) is None
 
 
 def test_a_tsc_that_wraps_has_not_gone_back() -> None:

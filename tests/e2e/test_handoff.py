@@ -4,24 +4,14 @@ from __future__ import annotations
 
 import itertools
 import pathlib
-import threading
-import time
-from collections.abc import Callable
 
-from ..demo.lab import Lab, Truth, TscctlResult, find_truth, kvmclock_reading, signed, tscctl
+from ..demo.lab import Lab, Truth, TscctlResult, find_truth, kvmclock_reading, patiently, signed, tscctl
 from ..demo.real import adjusts, phases, witness_arguments
 from ..witness import WitnessControl
+from .support import error_of, listed, wait_for
 
 ROUNDS = 50
 _numbers = itertools.count(1)
-
-
-def wait_for(condition: Callable[[], bool], what: str, timeout: float = 30.0) -> None:
-    deadline = time.monotonic() + timeout
-    pause = threading.Event()
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {timeout} s: {what}"
-        pause.wait(0.05)
 
 
 class Pair:
@@ -45,8 +35,15 @@ class Pair:
         self.destination.load(path)
 
     def handoff(self, *options: str) -> TscctlResult:
-        return tscctl("-o", "json", "handoff", self.vm_id, "--from", self.lab.agents[0].address, "--to",
-                      self.lab.agents[1].address, *options)
+        return self._handoff(0, 1, *options)
+
+    def handoff_back(self) -> TscctlResult:
+        return self._handoff(1, 0)
+
+    def _handoff(self, source: int, destination: int, *options: str) -> TscctlResult:
+        agents = self.lab.agents
+        return patiently(lambda: tscctl("-o", "json", "handoff", self.vm_id, "--from", agents[source].address, "--to",
+                                        agents[destination].address, *options))
 
     def truth(self) -> Truth:
         source, destination = self.source.offsets(), self.destination.offsets()
@@ -57,16 +54,6 @@ class Pair:
     def quit(self) -> None:
         for witness in (self.source, self.destination):
             witness.quit()
-
-
-def listed(lab: Lab, number: int) -> dict[str, dict]:
-    reply = tscctl("--agent", lab.agents[number].address, "-o", "json", "vms").json
-    return {vm["vm_id"]: vm for vm in reply["vms"]}
-
-
-def error_of(result: TscctlResult, status: int = 1) -> dict:
-    assert result.status == status, result
-    return dict(result.error["error"])
 
 
 def test_unequal_phases_and_adjusts_arrive_exactly(lab: Lab) -> None:
@@ -121,8 +108,7 @@ def test_there_and_back_again(lab: Lab) -> None:
     pair.run_on(pair.destination)
     pair.destination.pause()
     before = start.offsets()
-    back = tscctl("-o", "json", "handoff", pair.vm_id, "--from", lab.agents[1].address, "--to",
-                  lab.agents[0].address).json
+    back = pair.handoff_back().json
     after = start.offsets()
     errors = [signed(b["tsc_offset_ticks"] - a["tsc_offset_ticks"])
               for a, b in zip(before["vcpus"], after["vcpus"], strict=True)]
