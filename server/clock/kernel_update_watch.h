@@ -19,8 +19,8 @@ namespace tsc_handoff::clock {
 
 struct KernelUpdates {
   int64_t id = 0;  // counts the renewals of maxerror seen
-  int64_t since_ns =
-      0;  // since the look that saw any sign of a daemon; see Note for the first look
+  // Since the look that saw any sign of a daemon; see Note for the first look.
+  int64_t since_ns = 0;
   int64_t interval_ns = 0;  // between the last two renewals of maxerror that were seen; 0 before
 };
 
