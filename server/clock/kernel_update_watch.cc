@@ -12,25 +12,9 @@ constexpr int64_t kGrowthUsPerSecond = 500;
 constexpr int64_t kNsPerGrownUs = kNsPerSecond / kGrowthUsPerSecond;
 // The kernel's NTP_PHASE_LIMIT, at which maxerror stops growing.
 constexpr int64_t kMaxErrorLimitUs = 16'000'000;
-// Bits that only a clock daemon sets. STA_UNSYNC is also set by the kernel, when maxerror reaches
-// its limit.
-constexpr int kDaemonsStatus = ~(STA_RONLY | STA_UNSYNC);
-
-// The kernel's PLL works `offset` off towards 0, long after the daemon has died. Nothing but a
-// daemon lets it grow or change sides.
-bool OffsetRenewed(long before, long now) {
-  return (now > 0 && now > before) || (now < 0 && now < before);
-}
-
 // What lies outside of this range makes no sense, and is left for the caller to refuse.
 int64_t MaxErrorUs(const timex& values) {
   return std::clamp<int64_t>(values.maxerror, 0, kMaxErrorLimitUs);
-}
-
-bool OthersRenewed(const timex& before, const timex& now) {
-  return before.freq != now.freq || before.tick != now.tick || before.esterror != now.esterror ||
-         (before.status & kDaemonsStatus) != (now.status & kDaemonsStatus) ||
-         OffsetRenewed(before.offset, now.offset);
 }
 
 }  // namespace
@@ -48,28 +32,26 @@ bool KernelUpdateWatch::MaxErrorRenewed(const timex& values, int64_t monotonic_n
 
 KernelUpdates KernelUpdateWatch::Note(const timex& values, int64_t monotonic_ns) {
   const bool first = std::exchange(first_, false);
-  const bool renewed = first || MaxErrorRenewed(values, monotonic_ns);
-  const bool updated = renewed || OthersRenewed(last_look_, values);
-  last_look_ = values;
-  if (renewed) {
-    base_max_error_us_ = MaxErrorUs(values);
-    base_ns_ = monotonic_ns;
-  }
+  const int64_t max_error_us = MaxErrorUs(values);
   if (first) {
-    updated_ns_ = monotonic_ns - MaxErrorUs(values) * kNsPerGrownUs;
-  } else if (updated) {
-    updated_ns_ = monotonic_ns;
-  }
-  // Only who states the error anew vouches for the clock, after a step above all: chronyd also
-  // changes the frequency at the end of a slew that somebody else's step has made pointless.
-  if (renewed && !first) ++updates_.id;
-  // A daemon sets the frequency more than once for each word on the error (chronyd ends a slew so);
-  // such short distances would make it look late for ever after.
-  if (renewed && !first) {
+    renewed_after_ns_ = monotonic_ns - max_error_us * kNsPerGrownUs;
+    base_max_error_us_ = max_error_us;
+    base_ns_ = monotonic_ns;
+  } else if (MaxErrorRenewed(values, monotonic_ns)) {
+    // That it fell shows at the next look; that it did not grow, only after a while, and then it
+    // may have been renewed at any time since the last renewal that was seen.
+    const bool at_once = max_error_us < MaxErrorUs(last_look_) ||
+                         (max_error_us - MaxErrorUs(last_look_)) % kGrowthUsPerSecond != 0;
+    renewed_after_ns_ = at_once ? last_look_ns_ : base_ns_;
+    base_max_error_us_ = max_error_us;
+    base_ns_ = monotonic_ns;
+    ++updates_.id;
     if (renewed_ns_.has_value()) updates_.interval_ns = monotonic_ns - *renewed_ns_;
     renewed_ns_ = monotonic_ns;
   }
-  updates_.since_ns = monotonic_ns - updated_ns_;
+  last_look_ = values;
+  last_look_ns_ = monotonic_ns;
+  updates_.since_ns = monotonic_ns - renewed_after_ns_;
   return updates_;
 }
 

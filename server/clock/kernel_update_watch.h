@@ -19,7 +19,8 @@ namespace tsc_handoff::clock {
 
 struct KernelUpdates {
   int64_t id = 0;  // counts the renewals of maxerror seen
-  // Since the look that saw any sign of a daemon; see Note for the first look.
+  // Since the latest of them, at the most: it counts when that may have happened, not when it was
+  // seen, which for an error that is always stated the same is seconds later.
   int64_t since_ns = 0;
   int64_t interval_ns = 0;  // between the last two renewals of maxerror that were seen; 0 before
 };
@@ -41,7 +42,8 @@ class KernelUpdateWatch {
   int64_t base_max_error_us_ = 0;
   int64_t base_ns_ = 0;
   std::optional<int64_t> renewed_ns_;
-  int64_t updated_ns_ = 0;
+  int64_t last_look_ns_ = 0;
+  int64_t renewed_after_ns_ = 0;
   KernelUpdates updates_;
 };
 

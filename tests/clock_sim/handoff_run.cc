@@ -121,12 +121,13 @@ absl::Status Run::Reckon() {
   const time::TscState& state = outcome_.state;
   auto scaling = time::TscScaling::For(target().facts().tsc, state.guest_khz);
   if (!scaling.ok()) return scaling.status();
-  outcome_.reckoning_began_ns = target().clocks().monotonic_ns();
+  target().sleep_log().Begin();
   auto reckoning = target().timekeeper().Reckon(state, *scaling, scenario_.policy,
                                                 scenario_.names_source ? "source:1" : "",
                                                 scenario_.time_left_ns);
   outcome_.true_elapsed_ns = (world_.now_ps() - captured_ps_) / kPsPerNs;
   outcome_.sleeps = target().sleep_log().sleeps();
+  outcome_.reckoning_began_ns = target().sleep_log().began_ns();
   if (!reckoning.ok()) return reckoning.status();
   auto plan = time::PlanApply(state, reckoning->reference, *scaling, reckoning->elapsed,
                               /*equalise=*/false);

@@ -38,7 +38,7 @@ struct Outcome {
   int64_t probe_wrong_ns = 0;
 
   std::vector<SleepLog::Sleep> sleeps;
-  int64_t reckoning_began_ns = 0;  // by CLOCK_MONOTONIC, at the earliest
+  int64_t reckoning_began_ns = 0;  // by CLOCK_MONOTONIC
 
   std::string broken_claim;                  // the simulation's own fault; see SimHost
   int64_t steps = 0;                         // of either clock

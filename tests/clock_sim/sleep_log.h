@@ -5,6 +5,7 @@
 #define TSC_HANDOFF_TESTS_CLOCK_SIM_SLEEP_LOG_H_
 
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 #include "server/clock/host_clock.h"
@@ -27,6 +28,7 @@ class SleepLog final : public clock::HostClock {
   int64_t ReadMonotonicNs() override {
     before_ns_ = latest_ns_;
     latest_ns_ = clocks_.ReadMonotonicNs();
+    if (!began_ns_.has_value()) began_ns_ = latest_ns_;
     return latest_ns_;
   }
   void SleepNs(int64_t ns) override {
@@ -36,10 +38,15 @@ class SleepLog final : public clock::HostClock {
 
   const std::vector<Sleep>& sleeps() const { return sleeps_; }
 
+  // From now on the first reading of CLOCK_MONOTONIC counts as the caller's beginning.
+  void Begin() { began_ns_.reset(); }
+  int64_t began_ns() const { return began_ns_.value_or(0); }
+
  private:
   clock::HostClock& clocks_;
   int64_t before_ns_ = 0;
   int64_t latest_ns_ = 0;
+  std::optional<int64_t> began_ns_;
   std::vector<Sleep> sleeps_;
 };
 
