@@ -26,6 +26,10 @@ constexpr double kMaxPartS = 16;
 constexpr double kMaxFrequencyPpm = 1e6;
 // chronyd's longest polling interval is 2^24 s.
 constexpr double kMaxUpdateIntervalS = 1 << 24;
+// What chronyd tells is how far apart its last two updates were, which says little about the next
+// one: those of the burst at its start (iburst) are 2 s apart, and the next one comes when the poll
+// is due. So an update is not expected sooner than chronyd polls a server by default (minpoll 6).
+constexpr int64_t kLeastUpdateIntervalNs = 64 * kNsPerSecond;
 // Updates are further apart, and no slew shifts the time of the last one by as much.
 constexpr int64_t kSameUpdateNs = 1'000'000;
 
@@ -94,7 +98,8 @@ SourceReport ReportFromTracking(const ChronyTracking& tracking, int64_t realtime
       static_cast<int64_t>(std::ceil(bound_s * (1 + kChronyFloatResolution) * kNsPerSecond));
   report.since_update_ns = std::max<int64_t>(realtime_ns - tracking.reference_ns, 0);
   report.update_interval_ns =
-      static_cast<int64_t>(std::ceil(tracking.update_interval_s * kNsPerSecond));
+      std::max(static_cast<int64_t>(std::ceil(tracking.update_interval_s * kNsPerSecond)),
+               kLeastUpdateIntervalNs);
   report.leap_second = tracking.leap_status != 0;
   // chronyd tells the oscillator's error; the correction has the other sign.
   report.frequency_correction = tracking.frequency_ppm * -1e-6;

@@ -13,8 +13,9 @@
 namespace tsc_handoff::clock {
 
 // `realtime_ns` is CLOCK_REALTIME when the answer arrived. The bound is |correction| + root
-// dispersion + root delay / 2, rounded up. Values that no clock has are kNoAnswer. Fills everything
-// but update_id, TAI offset and the kernel's leap second.
+// dispersion + root delay / 2, rounded up. The update interval is that of the last two updates, but
+// no less than chronyd's default poll of 64 s. Values that no clock has are kNoAnswer. Fills
+// everything but update_id, TAI offset and the kernel's leap second.
 SourceReport ReportFromTracking(const ChronyTracking& tracking, int64_t realtime_ns);
 
 // Tells updates apart by their time: gives another name after each update, and the same one

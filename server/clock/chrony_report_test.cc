@@ -136,6 +136,27 @@ TEST(ReportFromTrackingTest, AnUpdateShortlyAheadIsJustNow) {
   EXPECT_EQ(ReportFromTracking(Sent(), kUpdateNs - kSecond - 1).word, Word::kNoAnswer);
 }
 
+TEST(ReportFromTrackingTest, NoUpdateIsExpectedSoonerThanChronydPollsByDefault) {
+  struct IntervalRow {
+    const char* name;
+    double last_s;
+    int64_t expected_ns;
+  };
+  for (const IntervalRow& row : {
+           IntervalRow{"before the second update", 0, 64 * kSecond},
+           IntervalRow{"a poll of a 64th of a second", 1.0 / 64, 64 * kSecond},
+           IntervalRow{"after the burst at the start", 2, 64 * kSecond},
+           IntervalRow{"just below", 63.5, 64 * kSecond},
+           IntervalRow{"minpoll 6", 64, 64 * kSecond},
+           IntervalRow{"just above", 64.5, 64'500 * kMs},
+           IntervalRow{"maxpoll 10", 1'024, 1'024 * kSecond},
+       }) {
+    const SourceReport report = ReportFromTracking(Sent({.update_interval_s = row.last_s}), kNowNs);
+    EXPECT_EQ(report.word, Word::kSynchronised) << report.problem;
+    EXPECT_EQ(report.update_interval_ns, row.expected_ns) << row.name;
+  }
+}
+
 TEST(ReportFromTrackingTest, ALeapSecondIsNoRefusal) {
   for (const uint16_t leap_status : {1, 2}) {
     const SourceReport report = ReportFromTracking(Sent({.leap_status = leap_status}), kNowNs);

@@ -24,17 +24,6 @@ ClockQuality Untrusted(ClockQuality quality, ClockStatus status, std::string rea
   return quality;
 }
 
-// How far the clock may have moved against true time since the snapshot, by the host's TSC.
-int64_t MovedNs(const ClockSnapshot& snapshot, const ClockInstant& now, int64_t passed_ns) {
-  if (snapshot.host_tsc_khz == 0) return 0;
-  const auto ticks = static_cast<int64_t>(now.host_tsc_ticks - snapshot.taken.host_tsc_ticks);
-  const int64_t by_tsc_ns = time::TicksToNs(ticks, snapshot.host_tsc_khz);
-  const int128 moved = int128{passed_ns} - by_tsc_ns;
-  return Saturate((moved < 0 ? -moved : moved) +
-                  DriftNs(std::max<int64_t>(by_tsc_ns, 0), snapshot.tsc_rate_ppm) +
-                  snapshot.taken.width_ns + now.width_ns + kRoundingNs);
-}
-
 }  // namespace
 
 int64_t DriftNs(int64_t age_ns, uint32_t ppm) {
@@ -47,6 +36,16 @@ StepLook LookForStep(const ClockInstant& before, const ClockInstant& after) {
                            (int128{before.realtime_ns} - before.monotonic_ns));
   look.uncertainty_ns = Saturate(int128{before.width_ns} + after.width_ns + kRoundingNs);
   return look;
+}
+
+int64_t MovedNs(const ClockSnapshot& snapshot, const ClockInstant& later) {
+  if (snapshot.host_tsc_khz == 0) return 0;
+  const auto ticks = static_cast<int64_t>(later.host_tsc_ticks - snapshot.taken.host_tsc_ticks);
+  const int64_t by_tsc_ns = time::TicksToNs(ticks, snapshot.host_tsc_khz);
+  const int128 moved = int128{later.monotonic_ns} - snapshot.taken.monotonic_ns - by_tsc_ns;
+  return Saturate((moved < 0 ? -moved : moved) +
+                  DriftNs(std::max<int64_t>(by_tsc_ns, 0), snapshot.tsc_rate_ppm) +
+                  snapshot.taken.width_ns + later.width_ns + kRoundingNs);
 }
 
 ClockQuality QualityAt(const ClockSnapshot& snapshot, const ClockInstant& now) {
@@ -74,7 +73,7 @@ ClockQuality QualityAt(const ClockSnapshot& snapshot, const ClockInstant& now) {
   }
   const int128 shift_ns = look.shift_ns < 0 ? -int128{look.shift_ns} : int128{look.shift_ns};
   const int64_t growth_ns =
-      std::max(DriftNs(passed_ns, snapshot.drift_ppm), MovedNs(snapshot, now, passed_ns));
+      std::max(DriftNs(passed_ns, snapshot.drift_ppm), MovedNs(snapshot, now));
   quality.error_bound_ns =
       Saturate(int128{quality.error_bound_ns} + growth_ns + shift_ns + look.uncertainty_ns);
   return quality;

@@ -64,6 +64,12 @@ StepLook LookForStep(const ClockInstant& before, const ClockInstant& after);
 // >= 0.
 int64_t DriftNs(int64_t age_ns, uint32_t ppm);
 
+// How far the clock may have been slewed between snapshot.taken and `later`: by how much
+// CLOCK_MONOTONIC moved against the host's TSC, and what the two readings and the TSC's rate leave
+// open. What was slewed there and back again in between does not show. 0 where the TSC's frequency
+// is not known.
+int64_t MovedNs(const ClockSnapshot& snapshot, const ClockInstant& later);
+
 // The quality of the clock at `now`: the snapshot's, with the bound grown by drift over the time
 // since. Pure and quick: no system call, no lock.
 //   - kDisrupted when CLOCK_REALTIME was stepped since the snapshot: its difference to

@@ -283,6 +283,31 @@ ClockSnapshot TrustedWithTsc(uint64_t host_tsc_ticks) {
   return snapshot;
 }
 
+TEST(MovedNsTest, IsWhatTheClocksShowAndWhatTheReadingsLeaveOpen) {
+  struct Row {
+    const char* name;
+    int64_t tsc_ns;  // that passed by the TSC
+    int64_t slewed_ns;
+    int64_t width_ns;
+    int64_t moved_ns;
+  };
+  // The snapshot's own reading is 60 ns wide.
+  for (const Row& row : {
+           Row{"at once", 0, 0, 0, kHidden},
+           Row{"not slewed", kSecond, 0, 0, 50'000 + kHidden},
+           Row{"forth", kSecond, 5'000, 0, 5'000 + 50'000 + kHidden},
+           Row{"back", kSecond, -5'000, 0, 5'000 + 50'000 + kHidden},
+           Row{"in a wide reading", kMs, -5'000, 700, 5'000 + 50 + 700 + kHidden},
+           Row{"earlier", -kMs, 0, 0, kHidden},
+           Row{"a TSC that stood still", 0, kSecond, 0, kSecond + kHidden},
+       }) {
+    ClockInstant later = After(row.tsc_ns + row.slewed_ns, 0, row.width_ns);
+    later.host_tsc_ticks = 77 + static_cast<uint64_t>(2 * row.tsc_ns);
+    EXPECT_EQ(MovedNs(TrustedWithTsc(77), later), row.moved_ns) << row.name;
+    EXPECT_EQ(MovedNs(Trusted(), later), 0) << row.name << ", the TSC's frequency not known";
+  }
+}
+
 TEST(QualityAtSlewTest, TheTscMayWrapMeanwhile) {
   constexpr uint64_t kTicks = uint64_t{2} * kSecond;
   for (const uint64_t start : {uint64_t{0}, std::numeric_limits<uint64_t>::max() - 5,

@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
+#include "server/time/ticks.h"
 
 namespace tsc_handoff::clock {
 namespace {
@@ -108,16 +109,22 @@ std::string ClockTracker::Problem(const SourceReport& report, int64_t now_ns) co
                       " has not disciplined it since; wait for its next update");
 }
 
-void ClockTracker::Publish(const SourceReport& report, ClockStatus status,
-                           const ClockInstant& taken, int64_t holds_for_ns) {
+void ClockTracker::Publish(const SourceReport& report, const ClockInstant& asked,
+                           const ClockInstant& answered) {
+  // The bound was stated after `asked`; to count its age from there is to count a little too much.
+  snapshot_.taken = AnchoredAt(asked);
+  snapshot_.trusted_until_ns = asked.monotonic_ns + HoldsForNs(report);
   ClockQuality quality;
-  quality.status = status;
+  quality.status = MissedUpdates(report) >= kLateUpdates ? ClockStatus::kFreeRunning
+                                                         : ClockStatus::kSynchronised;
   quality.trusted = true;
   quality.age_ns = report.bound_age_ns;
-  quality.error_bound_ns = report.error_bound_ns + DriftNs(report.bound_age_ns, options_.drift_ppm);
+  // QualityAt sees how far the clock has moved since `asked`; since the bound was stated it may
+  // have moved further, by as much as it had moved until then.
+  quality.error_bound_ns = time::Saturate(static_cast<__int128>(report.error_bound_ns) +
+                                          DriftNs(report.bound_age_ns, options_.drift_ppm) +
+                                          MovedNs(snapshot_, answered));
   snapshot_.quality = std::move(quality);
-  snapshot_.taken = taken;
-  snapshot_.trusted_until_ns = taken.monotonic_ns + holds_for_ns;
 }
 
 void ClockTracker::Distrust(const SourceReport& report, const std::string& problem,
@@ -151,11 +158,7 @@ void ClockTracker::Take(const SourceReport& report, const ClockInstant& asked,
   const std::string problem = Problem(report, asked.monotonic_ns);
   if (step_.has_value() && !step_->update_id.has_value()) step_->update_id = report.update_id;
   if (problem.empty()) {
-    const bool late = MissedUpdates(report) >= kLateUpdates;
-    // The bound was stated after `asked`; to count its age from there is to count a little too
-    // much.
-    Publish(report, late ? ClockStatus::kFreeRunning : ClockStatus::kSynchronised,
-            AnchoredAt(asked), HoldsForNs(report));
+    Publish(report, asked, answered);
     last_good_ = snapshot_;
     last_good_at_ns_ = asked.monotonic_ns;
     step_.reset();

@@ -4,12 +4,10 @@
 //   Unknown       nothing is known: at the start, after a step, when the source is silent too long.
 //   Synchronised  the source says so, and its last update is recent.
 //   FreeRunning   the source has missed updates, is silent or says that it has lost its reference,
-//   but
-//                 said something good shortly before: that bound goes on growing. Not trusted if it
-//                 never said anything good.
+//                 but said something good shortly before: that bound goes on growing. Not trusted
+//                 if it never said anything good.
 //   Disrupted     CLOCK_REALTIME was stepped, and the source was not asked since; QualityAt sees
-//   it.
-//                 The next report makes it Unknown, and Unknown it stays until the source has
+//                 it. The next report makes it Unknown, and Unknown it stays until the source has
 //                 disciplined the clock anew.
 //
 // Threading: one thread at a time.
@@ -45,7 +43,9 @@ class ClockTracker {
   explicit ClockTracker(const TrackerOptions& options);
 
   // Takes in a report. `asked` was read just before the source was asked, `answered` just after; a
-  // step between the two makes the report worthless.
+  // step between the two makes the report worthless. The source may have stated its bound at any
+  // moment between them, so how far the clock was slewed meanwhile is added to the bound. A slew
+  // that turned back within that time shows less than it moved, or not at all, and stays uncovered.
   void Take(const SourceReport& report, const ClockInstant& asked, const ClockInstant& answered);
 
   // What is known since the last report.
@@ -68,8 +68,7 @@ class ClockTracker {
   int64_t HoldsForNs(const SourceReport& report) const;
   // Why the report does not make the clock trusted; empty when it does.
   std::string Problem(const SourceReport& report, int64_t now_ns) const;
-  void Publish(const SourceReport& report, ClockStatus status, const ClockInstant& taken,
-               int64_t holds_for_ns);
+  void Publish(const SourceReport& report, const ClockInstant& asked, const ClockInstant& answered);
   void Distrust(const SourceReport& report, const std::string& problem,
                 const ClockInstant& answered);
 

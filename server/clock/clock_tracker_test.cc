@@ -1,6 +1,7 @@
 #include "server/clock/clock_tracker.h"
 
 #include <cstdint>
+#include <cstdlib>
 #include <limits>
 #include <optional>
 #include <string>
@@ -544,6 +545,57 @@ TEST(ClockTrackerTest, TheTscIsThatOfTheQuestion) {
     EXPECT_EQ(tracker.snapshot().host_tsc_khz, 2'600'000u);
     EXPECT_EQ(tracker.snapshot().tsc_rate_ppm, 33u);
   }
+}
+
+// The source may have stated its bound at any moment until it answered. If the clock was slewed
+// meanwhile, and back afterwards, it has not moved since the question, but since the statement.
+TEST(ClockTrackerTest, WhatTheClockMovedWhileTheSourceAnsweredIsInTheBound) {
+  constexpr uint32_t kKhz = 2'000'000;
+  constexpr uint32_t kRatePpm = 50;
+  struct Row {
+    const char* name;
+    int64_t answer_ns;  // by the TSC, from the question to the answer
+    int64_t slewed_ns;  // meanwhile, and back by as much in the second after
+    int64_t width_ns;   // of each reading
+    int64_t added_ns;   // to the bound
+  };
+  for (const Row& row : {
+           Row{"at once", 0, 0, 0, kHidden},
+           Row{"a quick answer costs next to nothing", 200'000, 0, 60, 10 + 2 * 60 + kHidden},
+           Row{"a slow one costs the TSC's rate", 100 * kMs, 0, 0, 5'000 + kHidden},
+           Row{"slewed forth", 100 * kMs, 150'000, 0, 150'000 + 5'000 + kHidden},
+           Row{"slewed back", 100 * kMs, -150'000, 0, 150'000 + 5'000 + kHidden},
+           Row{"slewed within wide readings", 100 * kMs, 150'000, 700,
+               150'000 + 5'000 + 2 * 700 + kHidden},
+       }) {
+    SCOPED_TRACE(row.name);
+    ClockTracker tracker({.host_tsc_khz = kKhz, .tsc_rate_ppm = kRatePpm});
+    // `tsc_ns` after the question by the TSC, with the clock moved against it.
+    const auto instant = [&row](int64_t tsc_ns, int64_t moved_ns) {
+      return ClockInstant{kWall + tsc_ns + moved_ns, kUptime + tsc_ns + moved_ns, row.width_ns,
+                          static_cast<uint64_t>(2 * tsc_ns)};
+    };
+    tracker.Take(Updated(0), instant(0, 0), instant(row.answer_ns, row.slewed_ns));
+    EXPECT_EQ(tracker.snapshot().quality.error_bound_ns, kBound + row.added_ns);
+    // Back where it was: the bound may have been stated of a clock that was off by slewed_ns more.
+    const ClockQuality quality = QualityAt(tracker.snapshot(), instant(kSecond, 0));
+    ASSERT_TRUE(quality.trusted) << quality.untrusted_reason;
+    EXPECT_GE(quality.error_bound_ns, kBound + std::abs(row.slewed_ns));
+    EXPECT_EQ(tracker.snapshot().taken.monotonic_ns, kUptime) << "aged from the question";
+  }
+  // Without a TSC to go by there is only drift.
+  ClockTracker tracker({});
+  tracker.Take(Updated(0), At(0), At(100));
+  EXPECT_EQ(tracker.snapshot().quality.error_bound_ns, kBound);
+}
+
+// A claim as huge as this is of no use, but must not turn into a small one.
+TEST(ClockTrackerTest, ABoundThatCannotBeWrittenSaturates) {
+  TrackerOptions options;
+  options.host_tsc_khz = 2'000'000;
+  ClockTracker tracker(options);
+  tracker.Take(WithBound(Updated(0), kMax), At(0), At(100));
+  EXPECT_EQ(tracker.snapshot().quality.error_bound_ns, kMax);
 }
 
 TEST(ClockTrackerTest, ASourceOverdueForEverDoesNotOverflow) {
