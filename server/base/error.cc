@@ -93,6 +93,14 @@ constexpr std::array kReasons = {
     ReasonText{Reason::kPeerUnreachable, "PEER_UNREACHABLE", StatusCode::kUnavailable,
                "Correct the peer's address (--peer-address of its agent), or look whether that "
                "agent runs; then repeat."},
+    ReasonText{Reason::kHandoffNotFound, "HANDOFF_NOT_FOUND", StatusCode::kNotFound,
+               "Look at ListHandoffs of both agents; correct the id."},
+    ReasonText{Reason::kHandoffDecided, "HANDOFF_DECIDED", StatusCode::kFailedPrecondition,
+               "Go forward when it was released; begin a new handoff when it was aborted."},
+    ReasonText{Reason::kHandoffIdReused, "HANDOFF_ID_REUSED", StatusCode::kAlreadyExists,
+               "Repeat exactly what was sent first, or take a new handoff id."},
+    ReasonText{Reason::kJournalUnavailable, "JOURNAL_UNAVAILABLE", StatusCode::kUnavailable,
+               "See the agent's log and GetHostInfo for the file; mend it, then restart the agent."},
 };
 
 const ReasonText& TextOf(Reason reason) {

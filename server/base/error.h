@@ -49,6 +49,10 @@ enum class Reason {
   kAgentStopping = 27,
   kInternalError = 28,
   kPeerUnreachable = 29,
+  kHandoffNotFound = 30,
+  kHandoffDecided = 31,
+  kHandoffIdReused = 32,
+  kJournalUnavailable = 33,
 };
 
 using Metadata = std::map<std::string, std::string>;

@@ -1,0 +1,57 @@
+// The tables of the journal's file: made, brought up to date, read and written.
+//
+// Every row has a checksum: SQLite finds damage to its own structures, not to what is kept in them.
+//
+// Threading: that of the database.
+#ifndef TSC_HANDOFF_SERVER_JOURNAL_SCHEMA_H_
+#define TSC_HANDOFF_SERVER_JOURNAL_SCHEMA_H_
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "server/journal/journal.h"
+#include "server/journal/sqlite.h"
+
+namespace tsc_handoff::journal {
+
+// Of the tables that this program makes. It reads every older one, by bringing it up to date.
+inline constexpr int kSchemaVersion = 1;
+
+// Makes the tables of an empty database, and names the agent.
+absl::Status MakeSchema(Database& database, const std::string& agent_id);
+
+// Whether this is a journal that can be used, after bringing it up to date.
+// Errors: kDataLoss when it is damaged, kFailedPrecondition when a newer program made it.
+absl::Status CheckSchema(Database& database);
+
+// Errors: kDataLoss when a row's checksum is wrong.
+absl::StatusOr<std::string> ReadAgentId(Database& database);
+absl::StatusOr<Contents> ReadAll(Database& database);
+
+// Prepared once, used for every change. Outlived by the database.
+class Writer {
+ public:
+  static absl::StatusOr<std::unique_ptr<Writer>> Prepare(Database& database);
+
+  // In the caller's transaction.
+  absl::Status Put(const Change& change);
+  // See Journal::Compact.
+  absl::StatusOr<std::vector<HandoffKey>> DropEnded(int64_t changed_before_ns);
+
+ private:
+  Writer(Statement put_handoff, Statement put_vm, Statement drop_ended)
+      : put_handoff_(std::move(put_handoff)),
+        put_vm_(std::move(put_vm)),
+        drop_ended_(std::move(drop_ended)) {}
+
+  Statement put_handoff_;
+  Statement put_vm_;
+  Statement drop_ended_;
+};
+
+}  // namespace tsc_handoff::journal
+
+#endif  // TSC_HANDOFF_SERVER_JOURNAL_SCHEMA_H_
