@@ -33,6 +33,10 @@ constexpr int kMaxPages = 1000;
 constexpr uint32_t kPageSize = 1000;
 constexpr absl::string_view kSetTscState = "SetTscState";
 
+bool Changes(absl::string_view method) {
+  return method == kSetTscState || method == "CommitHandoff" || method == "AbortHandoff";
+}
+
 absl::Status BadTarget(absl::string_view target, absl::string_view why) {
   return absl::InvalidArgumentError(
       absl::StrCat("agent address \"", target, "\": ", why,
@@ -114,8 +118,8 @@ absl::Status FromGrpc(const grpc::Status& from, absl::string_view target,
   }
   switch (code) {
     case absl::StatusCode::kUnavailable:
-      // Only sent over a connection that stands.
-      if (method == kSetTscState) {
+      // SetTscState is sent over a connection that stands only; of the others it is not known.
+      if (Changes(method)) {
         return absl::UnavailableError(absl::StrCat("the connection to agent ", target,
                                                    " was lost during ", method, ": ",
                                                    ConnectionError(from.error_message())));
@@ -146,6 +150,41 @@ bool MayHaveActed(const absl::Status& status) {
     default:
       return true;
   }
+}
+
+// The one method of each request, and its name.
+template <typename Request>
+struct MethodOf;
+#define TSC_HANDOFF_METHOD(NAME)                                                                \
+  template <>                                                                                   \
+  struct MethodOf<v1::NAME##Request> {                                                          \
+    using Response = v1::NAME##Response;                                                        \
+    static constexpr absl::string_view kName = #NAME;                                           \
+    static grpc::Status Call(v1::TscAgent::StubInterface& stub, grpc::ClientContext* context,   \
+                             const v1::NAME##Request& request, Response* response) {            \
+      return stub.NAME(context, request, response);                                             \
+    }                                                                                           \
+  }
+TSC_HANDOFF_METHOD(GetHostInfo);
+TSC_HANDOFF_METHOD(GetVm);
+TSC_HANDOFF_METHOD(GetTscState);
+TSC_HANDOFF_METHOD(SetTscState);
+TSC_HANDOFF_METHOD(CommitHandoff);
+TSC_HANDOFF_METHOD(AbortHandoff);
+TSC_HANDOFF_METHOD(GetHandoff);
+#undef TSC_HANDOFF_METHOD
+
+template <typename Request>
+absl::StatusOr<AgentAnswer> CallOnce(v1::TscAgent::StubInterface& stub, const std::string& target,
+                                     absl::Duration timeout, const Request& request) {
+  using Method = MethodOf<Request>;
+  grpc::ClientContext context;
+  SetDeadline(timeout, &context);
+  typename Method::Response response;
+  absl::Status status =
+      FromGrpc(Method::Call(stub, &context, request, &response), target, Method::kName);
+  if (status.ok()) return AgentAnswer(std::move(response));
+  return Changes(Method::kName) && MayHaveActed(status) ? MarkOutcomeUnknown(status) : status;
 }
 
 absl::Status BadAnswer(absl::string_view target, absl::string_view what) {
@@ -293,6 +332,51 @@ absl::StatusOr<v1::SetTscStateResponse> AgentClient::SetTscState(
       });
   if (status.ok()) return response;
   return outcome_unknown ? MarkOutcomeUnknown(status) : status;
+}
+
+absl::StatusOr<std::vector<v1::Handoff>> AgentClient::ListHandoffs(const HandoffFilter& filter) {
+  std::vector<v1::Handoff> handoffs;
+  v1::ListHandoffsRequest request;
+  request.set_page_size(kPageSize);
+  request.set_vm_id(filter.vm_id);
+  request.set_pending_only(filter.pending_only);
+  request.set_undecided_only(filter.undecided_only);
+  for (int page = 0; page < kMaxPages; ++page) {
+    v1::ListHandoffsResponse response;
+    absl::Status status = Read([&](absl::Duration left) {
+      grpc::ClientContext context;
+      SetDeadline(left, &context);
+      return FromGrpc(rpc_->stub->ListHandoffs(&context, request, &response), target_,
+                      "ListHandoffs");
+    });
+    if (!status.ok()) return status;
+    for (v1::Handoff& handoff : *response.mutable_handoffs())
+      handoffs.push_back(std::move(handoff));
+    if (response.next_page_token().empty()) return handoffs;
+    if (response.next_page_token() == request.page_token())
+      return BadAnswer(target_, "whose next page is itself");
+    request.set_page_token(response.next_page_token());
+  }
+  return BadAnswer(target_, absl::StrCat("of more than ", kMaxPages, " pages"));
+}
+
+absl::StatusOr<v1::GetHandoffResponse> AgentClient::GetHandoff(absl::string_view handoff_id) {
+  v1::GetHandoffRequest request;
+  request.set_handoff_id(std::string(handoff_id));
+  v1::GetHandoffResponse response;
+  absl::Status status = Read([&](absl::Duration left) {
+    grpc::ClientContext context;
+    SetDeadline(left, &context);
+    return FromGrpc(rpc_->stub->GetHandoff(&context, request, &response), target_, "GetHandoff");
+  });
+  if (!status.ok()) return status;
+  return response;
+}
+
+absl::StatusOr<AgentAnswer> AgentClient::Call(const AgentRequest& request) {
+  return std::visit(
+      [this](const auto& typed) { return CallOnce(*rpc_->stub, target_, options_.timeout, typed); },
+      request);
 }
 
 void QuietGrpcLog() {

@@ -14,6 +14,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
+#include "client/lib/agent_call.h"
 #include "client/lib/retry.h"
 #include "tschandoff/v1/tsc_agent.pb.h"
 
@@ -74,6 +75,21 @@ class AgentClient {
   // have changed. Any other error: nothing changed, but for reason ROLLBACK_FAILED.
   absl::StatusOr<tschandoff::v1::SetTscStateResponse> SetTscState(
       const tschandoff::v1::SetTscStateRequest& request);
+
+  // Which handoffs ListHandoffs gives.
+  struct HandoffFilter {
+    std::string vm_id;  // empty: of all VMs
+    bool pending_only = false;
+    bool undecided_only = false;
+  };
+  // Those begun last first, fetched page by page.
+  absl::StatusOr<std::vector<tschandoff::v1::Handoff>> ListHandoffs(const HandoffFilter& filter);
+
+  absl::StatusOr<tschandoff::v1::GetHandoffResponse> GetHandoff(absl::string_view handoff_id);
+
+  // Makes one call of a handoff, once. Whoever calls repeats it, as HandoffRun says. An error with
+  // IsOutcomeUnknown(): it may have been carried out.
+  absl::StatusOr<AgentAnswer> Call(const AgentRequest& request);
 
  private:
   // Keeps gRPC's headers, which cost seconds of compile time, out of the users' files.

@@ -1,9 +1,11 @@
 #include "client/lib/handoff.h"
 
-#include <algorithm>
+#include <random>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "client/lib/phase_check.h"
 #include "client/lib/rpc_error.h"
 
 namespace tsc_handoff::client {
@@ -11,180 +13,186 @@ namespace {
 
 namespace v1 = ::tschandoff::v1;
 
-// Times one step and tells the listener.
-absl::Status RunStep(const HandoffRequest& request, HandoffStep step, absl::Duration* duration,
-                     const std::function<absl::Status()>& body) {
-  using Event = HandoffProgress::Event;
-  if (request.progress) request.progress({step, Event::kStarted, absl::ZeroDuration()});
-  const absl::Duration start = request.time.steady_now();
-  absl::Status status = body();
-  *duration = request.time.steady_now() - start;
-  if (request.progress)
-    request.progress({step, status.ok() ? Event::kDone : Event::kFailed, *duration});
-  return status;
-}
+// Times the steps and tells the listener.
+class StepTimer {
+ public:
+  explicit StepTimer(const HandoffRequest& request) : request_(request) {}
 
-HandoffStage StageAfterFailedApply(const absl::Status& status) {
-  // A VMM that hangs may have carried it out, as a whole.
-  if (IsOutcomeUnknown(status) || ReasonOf(status) == v1::VMM_GONE) {
-    return HandoffStage::kApplyUnknown;
+  void Begin(HandoffStep step) {
+    if (step_ == step) return;
+    End(true);
+    step_ = step;
+    started_ = request_.time.steady_now();
+    Tell(HandoffProgress::Event::kStarted, absl::ZeroDuration());
   }
-  if (ReasonOf(status) == v1::ROLLBACK_FAILED) return HandoffStage::kDestinationBroken;
-  return HandoffStage::kCaptured;
+
+  void End(bool ok) {
+    if (!step_.has_value()) return;
+    const absl::Duration took = request_.time.steady_now() - started_;
+    durations_[*step_] += took;
+    Tell(ok ? HandoffProgress::Event::kDone : HandoffProgress::Event::kFailed, took);
+    step_.reset();
+  }
+
+  // When the step that is under way began.
+  absl::Duration started() const { return started_; }
+
+  absl::Duration Of(HandoffStep step) const {
+    const auto found = durations_.find(step);
+    return found == durations_.end() ? absl::ZeroDuration() : found->second;
+  }
+
+ private:
+  void Tell(HandoffProgress::Event event, absl::Duration duration) const {
+    if (request_.progress) request_.progress({*step_, event, duration});
+  }
+
+  const HandoffRequest& request_;
+  std::optional<HandoffStep> step_;
+  absl::Duration started_;
+  std::map<HandoffStep, absl::Duration> durations_;
+};
+
+std::string Where(const std::string& vm_id, const std::string& agent) {
+  return vm_id.empty() ? absl::StrCat("the VM at ", agent)
+                       : absl::StrCat("VM ", vm_id, " at ", agent);
 }
 
 std::string Situation(const HandoffReport& report, const HandoffRequest& request,
                       const std::string& from, const std::string& to) {
-  const std::string source = absl::StrCat("VM ", request.source_vm_id, " at ", from);
-  const std::string destination = absl::StrCat("VM ", request.apply.vm_id(), " at ", to);
-  switch (report.stage) {
-    case HandoffStage::kNothingDone:
+  const std::string source =
+      Where(report.source.has_value() ? report.source->vm_id() : request.source_vm_id, from);
+  const std::string destination = Where(
+      report.source.has_value() ? report.source->ticket().destination_vm_id()
+                                : request.apply.vm_id(),
+      to);
+  switch (report.end) {
+    case HandoffEnd::kNothingDone:
       return "Nothing was captured and nothing was changed.";
-    case HandoffStage::kCaptured:
-      return absl::StrCat("Captured, nothing applied: ", source,
-                          " is as it was, still paused; it may be resumed there.");
-    case HandoffStage::kApplyUnknown:
-      return absl::StrCat("Captured, and it is not known whether it was applied: ", destination,
-                          " may have the new TSCs or its old ones. ", source,
-                          " is as it was. Keep both paused and repeat the handoff.");
-    case HandoffStage::kDestinationBroken:
-      return absl::StrCat("Captured, and applied in part only: do not run ", destination, ". ",
-                          source, " is as it was, still paused; it may be resumed there.");
-    case HandoffStage::kApplied:
-      if (!report.status.ok()) {
-        return absl::StrCat("Applied, but the result is wrong: do not run ", destination, ". ",
-                            source, " is as it was, still paused; it may be resumed there.");
+    case HandoffEnd::kUndone:
+      if (ReasonOf(report.status) == v1::ROLLBACK_FAILED) {
+        return absl::StrCat("Aborted: ", source, " may be resumed; do not use ", destination,
+                            ", it has neither its old TSCs nor the new ones.");
       }
-      if (report.apply.validated_only()) return "It would succeed; nothing was changed.";
-      return absl::StrCat("Applied: resume ", destination, ", and never again ", source, ".");
+      return absl::StrCat("Aborted: ", source, " is as it was and may be resumed; ", destination,
+                          " has what it had before.");
+    case HandoffEnd::kMoved:
+      return absl::StrCat("Handed over: resume ", destination, ", and never again ", source, ".");
+    case HandoffEnd::kPending:
+      if (report.source.has_value() && report.source->state() == v1::Handoff::STATE_RELEASED) {
+        return absl::StrCat("Released and not finished: ", source, " may not run any more, and ",
+                            destination, " not yet.");
+      }
+      if (report.source.has_value() && report.source->state() == v1::Handoff::STATE_ABORTED) {
+        return absl::StrCat("Aborted, and ", to, " does not know it yet: ", source,
+                            " may be resumed.");
+      }
+      return absl::StrCat("Not decided: keep ", source, " and ", destination, " paused.");
+    case HandoffEnd::kUndecidable:
+      return absl::StrCat("Nothing was changed; keep ", destination, " paused.");
   }
   return "";
 }
 
-absl::Status Capture(AgentClient& source, const HandoffRequest& request, HandoffReport* report) {
-  absl::StatusOr<v1::GetTscStateResponse> response = source.GetTscState(request.source_vm_id);
-  if (!response.ok())
-    return Annotate(response.status(), absl::StrCat("capture at ", source.target()));
-  report->capture = *std::move(response);
-  report->stage = HandoffStage::kCaptured;
-  return absl::OkStatus();
+HandoffRunOptions RunOptions(const HandoffRequest& request, const std::string& id) {
+  HandoffRunOptions options;
+  options.goal = request.goal;
+  options.handoff_id = id;
+  options.source_vm_id = request.source_vm_id;
+  options.apply = request.apply;
+  options.probe = request.probe;
+  options.max_attempts = request.max_attempts;
+  options.random = request.time.random;
+  return options;
 }
 
-absl::Status Apply(AgentClient& destination, const v1::SetTscStateRequest& apply,
-                   HandoffReport* report) {
-  absl::StatusOr<v1::SetTscStateResponse> response = destination.SetTscState(apply);
-  if (!response.ok()) {
-    report->stage = StageAfterFailedApply(response.status());
-    return Annotate(response.status(), absl::StrCat("apply at ", destination.target()));
+std::string Doing(const AgentCall& call, const std::string& agent) {
+  if (call.step == HandoffStep::kCheck) {
+    return absl::StrCat("look at the ", call.at == At::kSource ? "source " : "destination ", agent);
   }
-  report->apply = *std::move(response);
-  report->stage = HandoffStage::kApplied;
-  return absl::OkStatus();
+  return absl::StrCat(NameOf(call.step), " at ", agent);
 }
 
-absl::Status AtSource(const AgentClient& source, const absl::Status& status) {
-  return Annotate(status, absl::StrCat("look at the source ", source.target()));
-}
-
-absl::Status AtDestination(const AgentClient& destination, const absl::Status& status) {
-  return Annotate(status, absl::StrCat("look at the destination ", destination.target()));
-}
-
-// Where others reach the source's agent, as it says of itself; empty where nobody is to be probed.
-absl::StatusOr<std::string> FindSourceAgent(AgentClient& source, AgentClient& destination,
-                                            const HandoffRequest& request) {
-  if (!request.apply.source_agent().empty()) return request.apply.source_agent();
-  if (!request.probe || request.apply.mode() != v1::APPLY_MODE_ELAPSED) return std::string();
-  const absl::StatusOr<v1::HostInfo> from = source.GetHostInfo();
-  if (!from.ok()) return AtSource(source, from.status());
-  if (from->peer_address().empty()) return std::string();
-  const absl::StatusOr<v1::HostInfo> to = destination.GetHostInfo();
-  if (!to.ok()) return AtDestination(destination, to.status());
-  const bool same_host = !from->boot_id().empty() && from->boot_id() == to->boot_id();
-  return same_host ? std::string() : from->peer_address();
-}
-
-absl::Status Check(AgentClient& source, AgentClient& destination, const HandoffRequest& request,
-                   HandoffReport* report) {
-  absl::Status status = source.GetVm(request.source_vm_id).status();
-  if (!status.ok()) return AtSource(source, status);
-  status = destination.GetVm(request.apply.vm_id()).status();
-  if (!status.ok()) return AtDestination(destination, status);
-  absl::StatusOr<std::string> source_agent = FindSourceAgent(source, destination, request);
-  if (!source_agent.ok()) return source_agent.status();
-  report->source_agent = *std::move(source_agent);
-  return absl::OkStatus();
-}
-
-// A damaged state ends the handoff here; one that is newer than this library is the agents' matter.
-absl::Status Open(HandoffReport* report) {
-  absl::StatusOr<StateView> state = DecodeState(report->capture.state());
-  if (state.ok()) {
-    report->captured_state = *std::move(state);
-    return absl::OkStatus();
+void RunToItsEnd(AgentClient& source, AgentClient& destination, const HandoffRequest& request,
+                 HandoffReport* report) {
+  HandoffRun run(RunOptions(request, report->handoff_id));
+  StepTimer timer(request);
+  std::optional<absl::Duration> began;
+  bool stopped = false;
+  while (const AgentCall* call = run.next()) {
+    if (call->delay > absl::ZeroDuration()) stopped = !request.time.sleep(call->delay);
+    stopped = stopped || (request.stop && request.stop());
+    if (stopped) break;
+    timer.Begin(call->step);
+    if (call->step == HandoffStep::kCapture && !began.has_value()) began = timer.started();
+    AgentClient& agent = call->at == At::kSource ? source : destination;
+    auto answer = agent.Call(call->request);
+    if (answer.ok()) {
+      run.Answer(*std::move(answer));
+    } else {
+      run.Answer(Annotate(answer.status(), Doing(*call, agent.target())));
+    }
   }
-  if (ReasonOf(state.status()) == v1::STATE_VERSION_UNSUPPORTED) return absl::OkStatus();
-  return Annotate(state.status(), "check what was captured");
+  const HandoffResult& result = run.result();
+  timer.End(!stopped && result.status.ok());
+  report->end = stopped ? HandoffEnd::kPending : result.end;
+  report->status = stopped ? absl::CancelledError("stopped as asked") : result.status;
+  report->source_agent = result.source_agent;
+  report->source = result.source;
+  report->destination = result.destination;
+  if (result.capture.has_value()) report->capture = *result.capture;
+  report->applied = result.apply;
+  report->check = timer.Of(HandoffStep::kCheck);
+  report->get_rpc = timer.Of(HandoffStep::kCapture);
+  report->set_rpc = timer.Of(HandoffStep::kApply);
+  report->commits =
+      timer.Of(HandoffStep::kCommitSource) + timer.Of(HandoffStep::kCommitDestination);
+  if (began.has_value()) report->handoff = request.time.steady_now() - *began;
 }
 
-absl::Status CaptureAndApply(AgentClient& source, AgentClient& destination,
-                             const HandoffRequest& request, HandoffReport* report) {
-  absl::Status status = RunStep(request, HandoffStep::kCapture, &report->get_rpc,
-                                [&] { return Capture(source, request, report); });
-  if (!status.ok()) return status;
-  if (status = Open(report); !status.ok()) return status;
+// Would it work? Captures without a handoff, and has the destination validate.
+absl::Status Validate(AgentClient& source, AgentClient& destination, const HandoffRequest& request,
+                      HandoffReport* report) {
+  const auto at = [](const char* doing, const AgentClient& agent, const absl::Status& status) {
+    return Annotate(status, absl::StrCat(doing, " ", agent.target()));
+  };
+  const auto from = source.GetHostInfo();
+  if (!from.ok()) return at("look at the source", source, from.status());
+  const auto to = destination.GetHostInfo();
+  if (!to.ok()) return at("look at the destination", destination, to.status());
+  report->source_agent = SourceAgentFor(request.apply, request.probe, *from, *to);
+  auto captured = source.GetTscState(request.source_vm_id);
+  if (!captured.ok()) return at("capture at", source, captured.status());
+  report->capture = *std::move(captured);
   v1::SetTscStateRequest apply = request.apply;
   *apply.mutable_state() = report->capture.state();
   apply.set_source_agent(report->source_agent);
-  return RunStep(request, HandoffStep::kApply, &report->set_rpc,
-                 [&] { return Apply(destination, apply, report); });
+  auto applied = destination.SetTscState(apply);
+  if (!applied.ok()) return at("apply at", destination, applied.status());
+  report->applied = *std::move(applied);
+  return absl::OkStatus();
 }
 
-absl::Status RunSteps(AgentClient& source, AgentClient& destination, const HandoffRequest& request,
-                      HandoffReport* report) {
-  absl::Status status = RunStep(request, HandoffStep::kCheck, &report->check,
-                                [&] { return Check(source, destination, request, report); });
-  if (!status.ok()) return status;
-  const absl::Duration start = request.time.steady_now();
-  status = CaptureAndApply(source, destination, request, report);
-  report->handoff = request.time.steady_now() - start;
-  if (!status.ok() || report->captured_state.vcpus.empty()) return status;
-  return VerifyApplied(request.apply.equalise(), report);
+// What can be computed here of what was captured and applied.
+void View(const HandoffRequest& request, HandoffReport* report) {
+  if (report->applied.has_value()) report->apply = *report->applied;
+  if (!report->capture.has_state()) return;
+  absl::StatusOr<StateView> state = DecodeState(report->capture.state());
+  if (!state.ok()) return;
+  report->captured_state = *std::move(state);
+  if (!report->applied.has_value()) return;
+  absl::Status verified = VerifyApplied(request.apply.equalise(), report);
+  if (report->status.ok()) report->status = std::move(verified);
 }
 
 }  // namespace
 
 absl::Status VerifyApplied(bool equalise, HandoffReport* report) {
-  const std::vector<VcpuView>& before = report->captured_state.vcpus;
-  const auto& after = report->apply.vcpus();
-  if (before.empty() || before.size() != static_cast<size_t>(after.size())) {
-    return absl::InternalError(absl::StrCat("the destination reports ", after.size(), " vCPUs; ",
-                                            before.size(), " were captured"));
-  }
-  report->phase_change_ticks.clear();
-  const int64_t first_moved = TickDifference(after[0].guest_tsc_ticks(), before[0].guest_tsc_ticks);
-  for (int i = 0; i < after.size(); ++i) {
-    const VcpuView& was = before[static_cast<size_t>(i)];
-    if (was.id != after[i].vcpu_id()) {
-      return absl::InternalError(absl::StrCat("the destination reports vCPU ", after[i].vcpu_id(),
-                                              " in the place of ", was.id));
-    }
-    const int64_t moved = TickDifference(after[i].guest_tsc_ticks(), was.guest_tsc_ticks);
-    if (moved < 0) {
-      return absl::InternalError(absl::StrCat("the TSC of vCPU ", was.id, " went from ",
-                                              was.guest_tsc_ticks, " ticks back to ",
-                                              after[i].guest_tsc_ticks()));
-    }
-    report->phase_change_ticks.push_back(moved - first_moved);
-  }
-  const auto [low, high] =
-      std::minmax_element(report->phase_change_ticks.begin(), report->phase_change_ticks.end());
-  report->phase_error_ticks = static_cast<uint64_t>(*high) - static_cast<uint64_t>(*low);
-  if (report->phase_error_ticks != 0 && !equalise) {
-    return absl::InternalError(
-        absl::StrCat("the phase between the vCPUs changed by up to ", report->phase_error_ticks,
-                     " ticks, though the destination's agent reports success"));
-  }
+  absl::StatusOr<PhaseChange> change =
+      CheckPhase(report->captured_state, report->apply, equalise);
+  if (!change.ok()) return change.status();
+  report->phase_change_ticks = std::move(change->per_vcpu_ticks);
+  report->phase_error_ticks = change->largest_ticks;
   return absl::OkStatus();
 }
 
@@ -192,10 +200,29 @@ HandoffReport Handoff(AgentClient& source, AgentClient& destination,
                       const HandoffRequest& request) {
   HandoffReport report;
   const absl::Duration start = request.time.steady_now();
-  report.status = RunSteps(source, destination, request, &report);
+  if (request.apply.validate_only()) {
+    report.status = Validate(source, destination, request, &report);
+    View(request, &report);
+    report.situation = report.status.ok() ? "It would succeed; nothing was changed."
+                                          : "Nothing was changed.";
+  } else {
+    report.handoff_id = request.handoff_id.empty() ? NewHandoffId() : request.handoff_id;
+    RunToItsEnd(source, destination, request, &report);
+    View(request, &report);
+    report.situation = Situation(report, request, source.target(), destination.target());
+  }
   report.total = request.time.steady_now() - start;
-  report.situation = Situation(report, request, source.target(), destination.target());
   return report;
+}
+
+std::string NewHandoffId() {
+  std::random_device random;  // the kernel's; not to be guessed, and not twice
+  uint32_t words[4];
+  for (uint32_t& word : words) word = random();
+  words[1] = (words[1] & 0xffff0fffu) | 0x00004000u;  // version 4
+  words[2] = (words[2] & 0x3fffffffu) | 0x80000000u;  // RFC 4122's variant
+  return absl::StrFormat("%08x-%04x-%04x-%04x-%04x%08x", words[0], words[1] >> 16,
+                         words[1] & 0xffff, words[2] >> 16, words[2] & 0xffff, words[3]);
 }
 
 }  // namespace tsc_handoff::client

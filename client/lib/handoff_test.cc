@@ -4,6 +4,8 @@
 #include <gtest/gtest.h>
 
 #include <memory>
+#include <regex>
+#include <string>
 #include <utility>
 
 #include "client/lib/rpc_error.h"
@@ -47,7 +49,7 @@ class HandoffTest : public ::testing::Test {
 TEST_F(HandoffTest, MovesEveryTscByTheSameTime) {
   const HandoffReport report = Run();
   ASSERT_TRUE(report.status.ok()) << report.status;
-  EXPECT_EQ(report.stage, HandoffStage::kApplied);
+  EXPECT_EQ(report.end, HandoffEnd::kMoved);
   EXPECT_EQ(report.phase_error_ticks, 0u);
   EXPECT_THAT(report.phase_change_ticks, Each(0));
   const FakeVm now = to_.GetFakeVm("vm1");
@@ -68,22 +70,27 @@ TEST_F(HandoffTest, TimesEveryStepAndReportsProgress) {
   EXPECT_EQ(report.check, absl::Milliseconds(1));
   EXPECT_EQ(report.get_rpc, absl::Milliseconds(1));
   EXPECT_EQ(report.set_rpc, absl::Milliseconds(1));
-  EXPECT_EQ(report.handoff, absl::Milliseconds(5));
-  EXPECT_EQ(report.total, absl::Milliseconds(9));
+  EXPECT_EQ(report.commits, absl::Milliseconds(2));
+  EXPECT_EQ(report.handoff, absl::Milliseconds(8));
+  EXPECT_EQ(report.total, absl::Milliseconds(12));
   using Event = HandoffProgress::Event;
   EXPECT_THAT(events, testing::ElementsAre(std::pair(HandoffStep::kCheck, Event::kStarted),
                                            std::pair(HandoffStep::kCheck, Event::kDone),
                                            std::pair(HandoffStep::kCapture, Event::kStarted),
                                            std::pair(HandoffStep::kCapture, Event::kDone),
                                            std::pair(HandoffStep::kApply, Event::kStarted),
-                                           std::pair(HandoffStep::kApply, Event::kDone)));
+                                           std::pair(HandoffStep::kApply, Event::kDone),
+                                           std::pair(HandoffStep::kCommitSource, Event::kStarted),
+                                           std::pair(HandoffStep::kCommitSource, Event::kDone),
+                                           std::pair(HandoffStep::kCommitDestination, Event::kStarted),
+                                           std::pair(HandoffStep::kCommitDestination, Event::kDone)));
 }
 
 TEST_F(HandoffTest, WrongDestinationIsFoundBeforeTheCapture) {
   request_.apply.set_vm_id("vm2");
   const HandoffReport report = Run();
   EXPECT_EQ(ReasonOf(report.status), v1::VM_NOT_FOUND);
-  EXPECT_EQ(report.stage, HandoffStage::kNothingDone);
+  EXPECT_EQ(report.end, HandoffEnd::kNothingDone);
   EXPECT_EQ(from_.CallCount("GetTscState"), 0);
 }
 
@@ -91,7 +98,7 @@ TEST_F(HandoffTest, DamagedCaptureIsNotApplied) {
   from_.DamageNextCapture();
   const HandoffReport report = Run();
   EXPECT_EQ(ReasonOf(report.status), v1::STATE_CORRUPT);
-  EXPECT_EQ(report.stage, HandoffStage::kCaptured);
+  EXPECT_EQ(report.end, HandoffEnd::kUndone);
   EXPECT_EQ(to_.CallCount("SetTscState"), 0);
 }
 
@@ -101,7 +108,7 @@ TEST_F(HandoffTest, RunningSourceChangesNothing) {
   from_.AddVm(running);
   const HandoffReport report = Run();
   EXPECT_EQ(ReasonOf(report.status), v1::VM_RUNNING);
-  EXPECT_EQ(report.stage, HandoffStage::kNothingDone);
+  EXPECT_EQ(report.end, HandoffEnd::kNothingDone);
   EXPECT_EQ(to_.CallCount("SetTscState"), 0);
 }
 
@@ -109,40 +116,92 @@ TEST_F(HandoffTest, RefusedApplySaysThatTheSourceIsAsItWas) {
   to_.AddVm(MakeFakeVm("vm1", 7));
   const HandoffReport report = Run();
   EXPECT_EQ(ReasonOf(report.status), v1::VCPU_SET_MISMATCH);
-  EXPECT_EQ(report.stage, HandoffStage::kCaptured);
-  EXPECT_THAT(report.situation, HasSubstr("nothing applied"));
-  EXPECT_THAT(report.situation, HasSubstr("VM vm1 at " + from_.target() + " is as it was"));
+  EXPECT_EQ(report.end, HandoffEnd::kUndone);
+  EXPECT_THAT(report.situation,
+              HasSubstr("VM vm1 at " + from_.target() + " is as it was and may be resumed"));
+  EXPECT_EQ(from_.GetFakeHandoff(report.handoff_id, v1::Handoff::SIDE_SOURCE).state(),
+            v1::Handoff::STATE_ABORTED);
+  EXPECT_EQ(to_.GetFakeHandoff(report.handoff_id, v1::Handoff::SIDE_DESTINATION).state(),
+            v1::Handoff::STATE_ABORTED);
 }
 
-TEST_F(HandoffTest, LostAnswerIsSaidToBeUnknown) {
+TEST_F(HandoffTest, ALostAnswerIsAskedForAgain) {
   to_.LoseNextSetAnswer();
   const HandoffReport report = Run();
-  EXPECT_EQ(report.stage, HandoffStage::kApplyUnknown);
-  EXPECT_TRUE(IsOutcomeUnknown(report.status));
-  EXPECT_THAT(report.situation, HasSubstr("Keep both paused"));
+  ASSERT_TRUE(report.status.ok()) << report.status;
+  EXPECT_EQ(report.end, HandoffEnd::kMoved);
+  EXPECT_EQ(to_.CallCount("SetTscState"), 2);
 }
 
-TEST_F(HandoffTest, AVmmThatHangsDuringTheApplyLeavesItUnknown) {
-  to_.FailNext("SetTscState", {absl::StatusCode::kUnavailable, "no answer", "VMM_GONE", {}});
+TEST_F(HandoffTest, AHandoffThatIsNotAnsweredStaysPendingAndIsResumedByItsId) {
+  request_.handoff_id = "h1";
+  request_.max_attempts = 2;
+  to_.FailNext("CommitHandoff", {absl::StatusCode::kUnavailable, "away", "", {}}, 2);
+  const HandoffReport pending = Run();
+  EXPECT_EQ(pending.end, HandoffEnd::kPending);
+  EXPECT_THAT(pending.situation, HasSubstr("Released and not finished"));
+  request_ = HandoffRequest();
+  request_.goal = HandoffGoal::kAbort;
+  request_.handoff_id = "h1";
+  EXPECT_EQ(ReasonOf(Run().status), v1::HANDOFF_DECIDED);
+  request_.goal = HandoffGoal::kResume;
+  const HandoffReport resumed = Run();
+  ASSERT_TRUE(resumed.status.ok()) << resumed.status;
+  EXPECT_EQ(resumed.end, HandoffEnd::kMoved);
+}
+
+TEST_F(HandoffTest, AHandoffThatIsNotReleasedCanBeAborted) {
+  request_.handoff_id = "h1";
+  request_.max_attempts = 1;
+  from_.FailNext("CommitHandoff", {absl::StatusCode::kUnavailable, "away", "", {}});
+  EXPECT_EQ(Run().end, HandoffEnd::kPending);
+  request_.goal = HandoffGoal::kAbort;
+  const HandoffReport aborted = Run();
+  ASSERT_TRUE(aborted.status.ok()) << aborted.status;
+  EXPECT_EQ(aborted.end, HandoffEnd::kUndone);
+  request_.goal = HandoffGoal::kResume;
+  EXPECT_EQ(Run().end, HandoffEnd::kUndone) << "it stays so";
+}
+
+TEST_F(HandoffTest, WhatNobodyKnowsIsSaid) {
+  request_.handoff_id = "h1";
+  request_.goal = HandoffGoal::kResume;
   const HandoffReport report = Run();
-  EXPECT_EQ(report.stage, HandoffStage::kApplyUnknown);
-  EXPECT_THAT(report.situation, HasSubstr("Keep both paused"));
+  EXPECT_EQ(ReasonOf(report.status), v1::HANDOFF_NOT_FOUND);
+  EXPECT_EQ(report.end, HandoffEnd::kNothingDone);
+}
+
+TEST_F(HandoffTest, NothingIsCalledAfterAStop) {
+  int calls = 0;
+  request_.stop = [&] { return ++calls > 5; };
+  const HandoffReport report = Run();
+  EXPECT_EQ(report.end, HandoffEnd::kPending);
+  EXPECT_EQ(report.status.code(), absl::StatusCode::kCancelled);
+  EXPECT_EQ(to_.CallCount("SetTscState"), 0);
+}
+
+TEST(NewHandoffIdTest, IsARandomUuidOfVersion4) {
+  const std::string id = NewHandoffId();
+  EXPECT_TRUE(std::regex_match(
+      id, std::regex("[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")))
+      << id;
+  EXPECT_NE(id, NewHandoffId());
 }
 
 TEST_F(HandoffTest, FailedRollbackForbidsTheDestination) {
   to_.FailNext("SetTscState",
                {absl::StatusCode::kInternal, "vCPU 3 not restored", "ROLLBACK_FAILED", {}});
   const HandoffReport report = Run();
-  EXPECT_EQ(report.stage, HandoffStage::kDestinationBroken);
-  EXPECT_THAT(report.situation, HasSubstr("do not run VM vm1 at " + to_.target()));
+  EXPECT_EQ(report.end, HandoffEnd::kUndone);
+  EXPECT_THAT(report.situation, HasSubstr("do not use VM vm1 at " + to_.target()));
 }
 
 TEST_F(HandoffTest, AgentsClaimOfExactPhaseIsChecked) {
   to_.MisreportNextSet(5, 3);
   const HandoffReport report = Run();
   EXPECT_EQ(report.status.code(), absl::StatusCode::kInternal);
-  EXPECT_EQ(report.phase_error_ticks, 3u);
-  EXPECT_THAT(report.situation, HasSubstr("do not run"));
+  EXPECT_THAT(std::string(report.status.message()), HasSubstr("by up to 3 ticks"));
+  EXPECT_EQ(report.end, HandoffEnd::kUndone) << "it was not released yet";
 }
 
 TEST_F(HandoffTest, AgentsClaimOfMonotonicTimeIsChecked) {
@@ -217,7 +276,7 @@ TEST_F(HandoffTest, AHostThatDoesNotAnswerIsFoundBeforeTheCapture) {
     const HandoffReport report = Run();
     EXPECT_EQ(ReasonOf(report.status), v1::INTERNAL_ERROR);
     EXPECT_THAT(std::string(report.status.message()), HasSubstr(row.says));
-    EXPECT_EQ(report.stage, HandoffStage::kNothingDone);
+    EXPECT_EQ(report.end, HandoffEnd::kNothingDone);
   }
   EXPECT_EQ(from_.CallCount("GetTscState"), 0);
 }
@@ -227,8 +286,8 @@ TEST_F(HandoffTest, ClocksThatDisagreeLeaveTheSourceAsItWas) {
                {absl::StatusCode::kFailedPrecondition, "300 ms apart", "CLOCKS_DISAGREE", {}});
   const HandoffReport report = Run();
   EXPECT_EQ(ReasonOf(report.status), v1::CLOCKS_DISAGREE);
-  EXPECT_EQ(report.stage, HandoffStage::kCaptured);
-  EXPECT_THAT(report.situation, HasSubstr("may be resumed there"));
+  EXPECT_EQ(report.end, HandoffEnd::kUndone);
+  EXPECT_THAT(report.situation, HasSubstr("may be resumed"));
 }
 
 TEST_F(HandoffTest, ValidateOnlyWritesNothing) {

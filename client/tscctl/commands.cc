@@ -1,6 +1,5 @@
 #include "client/tscctl/commands.h"
 
-#include <map>
 #include <memory>
 #include <string>
 #include <utility>
@@ -13,6 +12,8 @@
 #include "client/lib/state_view.h"
 #include "client/tscctl/clock_command.h"
 #include "client/tscctl/connect.h"
+#include "client/tscctl/evacuate.h"
+#include "client/tscctl/handoff_commands.h"
 #include "client/tscctl/json_output.h"
 #include "client/tscctl/report.h"
 #include "client/tscctl/state_file.h"
@@ -96,30 +97,8 @@ std::string RepeatAdvice(const Options& options) {
                       options.apply.mode() == v1::APPLY_MODE_ELAPSED
                           ? ": a second apply gives it the same TSCs."
                           : ": a second apply gives it the captured values again, as of then.",
-                      " `tscctl ",
-                      options.command == Command::kSet ? absl::StrCat("--agent ", options.agent)
-                                                       : absl::StrCat("--agent ", options.to),
-                      " get ", options.apply.vm_id(), "` shows what it has now.");
-}
-
-// What to do about the probe with this program's options, which the agent does not know; empty
-// where the failure is about something else.
-std::string ProbeAdvice(const absl::Status& status, const Options& options) {
-  const bool no_answer = client::ReasonOf(status) == v1::PEER_UNREACHABLE;
-  const std::map<std::string, std::string> metadata = client::MetadataOf(status);
-  const auto field = metadata.find("field");
-  const bool not_named = client::ReasonOf(status) == v1::REQUEST_INVALID &&
-                         field != metadata.end() && field->second == "source_agent";
-  if (!no_answer && !not_named) return "";
-  const bool is_handoff = options.command == Command::kHandoff;
-  std::string advice = absl::StrCat(
-      "Name the source's agent as the destination's reaches it, with --source-agent HOST:PORT",
-      is_handoff ? ", or start it with --peer-address HOST:PORT." : ".");
-  if (no_answer) {
-    absl::StrAppend(&advice, is_handoff ? " With --no-probe" : " Without that option",
-                    " both hosts' word is taken for their clocks.");
-  }
-  return advice;
+                      " `tscctl --agent ", options.agent, " get ", options.apply.vm_id(),
+                      "` shows what it has now.");
 }
 
 Result RunSet(const Options& options, AgentClient& agent, Io& io) {
@@ -165,63 +144,6 @@ Result RunSet(const Options& options, AgentClient& agent, Io& io) {
   return std::nullopt;
 }
 
-absl::string_view StepName(client::HandoffStep step) {
-  switch (step) {
-    case client::HandoffStep::kCheck:
-      return "look at both VMs";
-    case client::HandoffStep::kCapture:
-      return "capture on the source";
-    case client::HandoffStep::kApply:
-      return "apply on the destination";
-  }
-  return "?";
-}
-
-void PrintProgress(const client::HandoffProgress& progress, Io& io) {
-  using Event = client::HandoffProgress::Event;
-  if (progress.event == Event::kStarted) return;
-  io.err << (progress.event == Event::kDone ? io.err_palette.Green("done  ")
-                                            : io.err_palette.Red("failed"))
-         << "  " << StepName(progress.step) << "  "
-         << HumanNs(absl::ToInt64Nanoseconds(progress.duration)) << "\n";
-}
-
-Result RunHandoff(const Options& options, Io& io) {
-  absl::StatusOr<std::unique_ptr<AgentClient>> source = ConnectTo(options.from, options);
-  if (!source.ok()) return UsageFailure(source.status().message(), "tscctl handoff --help");
-  absl::StatusOr<std::unique_ptr<AgentClient>> destination = ConnectTo(options.to, options);
-  if (!destination.ok())
-    return UsageFailure(destination.status().message(), "tscctl handoff --help");
-
-  client::HandoffRequest request;
-  request.source_vm_id = options.vm;
-  request.apply = options.apply;
-  request.probe = options.probe;
-  if (io.show_progress) {
-    request.progress = [&io](const client::HandoffProgress& progress) {
-      PrintProgress(progress, io);
-    };
-  }
-  const client::HandoffReport report = client::Handoff(**source, **destination, request);
-  if (!report.status.ok()) {
-    Failure failure = CallFailure(report.status, absl::StrCat("handoff ", options.vm));
-    failure.situation = report.situation;
-    failure.next_step = ProbeAdvice(report.status, options);
-    if (report.stage == client::HandoffStage::kApplyUnknown)
-      failure.next_step = RepeatAdvice(options);
-    return failure;
-  }
-  if (io.json) {
-    io.out << HandoffAsJson(options, report);
-    return std::nullopt;
-  }
-  if (!report.captured_state.vcpus.empty()) PrintApply(report, io);
-  PrintWarnings("source", report.capture.warnings(), io);
-  PrintWarnings("destination", report.apply.warnings(), io);
-  io.out << io.out_palette.Bold(Printable(report.situation)) << "\n";
-  return std::nullopt;
-}
-
 Result RunDecode(const Options& options, Io& io) {
   absl::StatusOr<v1::TscState> state = ReadStateFile(options.file);
   absl::StatusOr<client::StateView> view =
@@ -251,7 +173,10 @@ Result RunVersion(Io& io) {
 Result RunCommand(const Options& options, Io& io) {
   if (options.command == Command::kVersion) return RunVersion(io);
   if (options.command == Command::kDecode) return RunDecode(options, io);
-  if (options.command == Command::kHandoff) return RunHandoff(options, io);
+  if (options.command == Command::kHandoff || options.command == Command::kResume ||
+      options.command == Command::kAbort)
+    return RunHandoff(options, io);
+  if (options.command == Command::kEvacuate) return RunEvacuate(options, io);
   if (options.command == Command::kClock) return RunClock(options, io);
   absl::StatusOr<std::unique_ptr<AgentClient>> agent = ConnectTo(options.agent, options);
   if (!agent.ok()) return UsageFailure(agent.status().message(), "tscctl --help");
@@ -260,6 +185,8 @@ Result RunCommand(const Options& options, Io& io) {
       return RunHost(**agent, io);
     case Command::kVms:
       return RunVms(**agent, io);
+    case Command::kHandoffs:
+      return RunHandoffs(options, **agent, io);
     case Command::kGet:
       return RunGet(options, **agent, io);
     default:

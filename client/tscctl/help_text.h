@@ -9,9 +9,10 @@ namespace tsc_handoff::tscctl {
 inline constexpr char kMainDescription[] =
     R"(tscctl moves a paused VM's TSCs from one KVM host to another, exactly.
 
-Each host runs a tsc-agent. `get` reads the TSC state of a paused VM at one instant, `set` writes it into a paused
-VM, and `handoff` does both. The phase between the vCPUs arrives bit-exact; guest time moves on by the time that
-really passed, within the error bound that is printed. tscctl never pauses or resumes a VM.)";
+Each host runs a tsc-agent. `handoff` takes the TSC state of a paused VM from one and gives it to the other, so that
+at most one host may run the VM. The phase between the vCPUs arrives bit-exact; guest time moves on by the time that
+really passed, within the error bound that is printed. Whatever dies on the way, `resume` goes on. `get` and `set` read
+and write a VM's TSCs without a handoff. tscctl never pauses or resumes a VM.)";
 
 inline constexpr char kExitCodes[] =
     R"(Exit codes:
@@ -32,6 +33,8 @@ inline constexpr char kMainFooter[] =
   tscctl --agent host2:50051 host                         is that host fit for handoffs?
   tscctl clock host1:50051 host2:50051                    do the clocks of these two hosts agree?
   tscctl handoff vm1 --from host1:50051 --to host2:50051  pause vm1 first; resume it on host2 after
+  tscctl handoffs --stuck                                 what has somebody left unfinished?
+  tscctl evacuate --from host1:50051 --to host2:50051     all VMs of a host, 16 at a time
   tscctl handoff --help                                   each command has its own help
 
 Output is for people by default; -o json gives stable JSON on stdout, and an error object on stderr.
@@ -108,26 +111,74 @@ inline constexpr char kHandoffFooter[] =
   tscctl handoff vm1 --from host1:50051 --to host2:50051 --to-vm vm1-new --validate-only
 
 Pause the VM on the source, have it created and paused on the destination, then call this, then resume it on the
-destination. The source's VM is only read. On a failure the message says in what state both are.
+destination. From the capture on the VM may not run on the source; from the source's commit on the handoff goes forward
+only, and then the VM may run on the destination. A destination that refuses the state ends it: the handoff is aborted,
+and the VM may be resumed on the source. A lost answer is asked for again; if it does not come, the message says how to
+go on. On a failure the message says in what state both are. With --validate-only nothing is begun.
 
 With --mode elapsed the destination's agent probes the source's clock, at the address that the source's agent says of
 itself (its --peer-address) or that --source-agent gives. Clocks that contradict their hosts' claims are refused, and
 the error bound shrinks to what was measured where that is tighter. Look at them beforehand with `tscctl clock A B`.
 
-JSON (-o json), one object: vm, to_vm, from, to, mode, validated_only, guest_tsc_khz, vcpu_count; vcpus[] with
-vcpu_id, guest_tsc_before_ticks, guest_tsc_after_ticks, offset_before_ticks, offset_after_ticks, tsc_adjust_ticks,
-tsc_deadline_ticks and phase_error_ticks (change of phase to the first vCPU); phase_error_ticks (largest between any
-two vCPUs, computed by tscctl) and phase_error_ticks_agent (the agent's word); elapsed_ns, elapsed_ticks;
+JSON (-o json), one object: handoff_id, epoch (both null with --validate-only), vm, to_vm, from, to, mode,
+validated_only, guest_tsc_khz, vcpu_count; vcpus[] with vcpu_id, guest_tsc_before_ticks, guest_tsc_after_ticks,
+offset_before_ticks, offset_after_ticks, tsc_adjust_ticks, tsc_deadline_ticks and phase_error_ticks (change of phase to
+the first vCPU); phase_error_ticks (largest between any two vCPUs, computed by tscctl) and phase_error_ticks_agent (the
+agent's word); elapsed_ns, elapsed_ticks;
 elapsed_basis (by what that was reckoned: ELAPSED_BASIS_CLOCKS, ELAPSED_BASIS_CLOCKS_AND_PROBE,
 ELAPSED_BASIS_SAME_HOST_TSC, or ELAPSED_BASIS_UNSPECIFIED in exact mode); commit_wait_ns (waited until it was certain
 that time had passed); rate_error_ppm (by how much faster the guest runs where KVM does not scale); source_agent
 (whom the destination was to probe, or null); probe{} with offset_ns (the destination's clock minus the source's),
 offset_error_ns, round_trip_ns, rounds, duration_ns, or null where nothing was probed; error_bound_ns and
 error_bound{} with its parts, both null where there is no bound; kvmclock{}; source_reference{},
-destination_reference{}; check_us, get_rpc_us, set_rpc_us, handoff_ms (from the capture's start to the apply's end),
-total_ms (with connecting and checking); warnings[] with side, code, message; situation. TSC values of 64 bits are
-decimal strings, because JSON readers round numbers above 2^53; all other quantities are numbers. What tscctl
-computes from the state is null where the state is newer than tscctl.
+destination_reference{}; check_us, get_rpc_us, set_rpc_us, commits_us, handoff_ms (from the capture's start to the
+last commit's end), total_ms (with connecting and checking); warnings[] with side, code, message; situation. TSC
+values of 64 bits are decimal strings, because JSON readers round numbers above 2^53; all other quantities are numbers.
+What tscctl computes from the state is null where the state is newer than tscctl.
+)";
+
+inline constexpr char kResumeFooter[] =
+    R"(Examples:
+  tscctl resume 7f0c... --from host1:50051 --to host2:50051
+
+Asks both agents what became of the handoff, and goes on from there: forward, unless its source has given it up; then
+the destination is told. May be repeated, and run by anybody. The apply's options count only if the state has not been
+applied yet. Without the id look at `tscctl handoffs --pending` of both agents.
+)";
+
+inline constexpr char kAbortFooter[] =
+    R"(Examples:
+  tscctl abort 7f0c... --from host1:50051 --to host2:50051
+
+Gives the VM back to the source, and the destination what it had. Refused once the source has released the VM: from
+there on a handoff goes forward only (`tscctl resume`). May be repeated.
+)";
+
+inline constexpr char kHandoffsFooter[] =
+    R"(Examples:
+  tscctl handoffs                                  all that this host's agent remembers, the last begun first
+  tscctl --agent host2:50051 handoffs --pending    what is not finished there
+  tscctl handoffs --stuck                          what nobody goes on with; its VMs stay paused
+
+States of a source: CAPTURED (the VM may not run), RELEASED (it left), ABORTED (it stays). Of a destination: EMPTY
+(begun), APPLYING, APPLIED (the VM has the state, and may not run yet), ACTIVE (it arrived), ABORTED.
+
+JSON (-o json): handoffs[] with the names of Handoff in tsc_agent.proto, bytes in base64.
+)";
+
+inline constexpr char kEvacuateFooter[] =
+    R"(Examples:
+  tscctl evacuate --from host1:50051 --to host2:50051,host3:50051 --parallel 32
+
+Hands over every VM of the source that is registered at one of the destinations under the same id, paused on both. A VM
+that waits at several destinations goes where fewer go. One that runs, or waits nowhere, is left alone and listed.
+
+Interrupted (Ctrl-C once), it begins no further VM, brings those in progress to an end and says what is left; twice, it
+stops at once. Either way, and after a crash, run the same command again: what was begun is resumed first, from what the
+agents remember. Exit code 0 when every VM that could be handed over was.
+
+JSON (-o json): moved, aborted, pending, skipped, seconds, and vms[] with vm, to, outcome (moved, aborted, pending,
+skipped), handoff_id, reason, message.
 )";
 
 inline constexpr char kDecodeFooter[] =

@@ -148,6 +148,8 @@ std::string StateAsJson(const client::StateView& state, size_t state_bytes) {
 std::string HandoffAsJson(const Options& options, const client::HandoffReport& report) {
   const v1::SetTscStateResponse& apply = report.apply;
   Json json;
+  json["handoff_id"] = report.handoff_id.empty() ? Json(nullptr) : Json(report.handoff_id);
+  json["epoch"] = report.source.has_value() ? Json(report.source->ticket().epoch()) : Json(nullptr);
   json["vm"] = options.vm;
   json["to_vm"] = options.apply.vm_id();
   json["from"] = options.from;
@@ -180,6 +182,7 @@ std::string HandoffAsJson(const Options& options, const client::HandoffReport& r
   json["check_us"] = Micros(report.check);
   json["get_rpc_us"] = Micros(report.get_rpc);
   json["set_rpc_us"] = Micros(report.set_rpc);
+  json["commits_us"] = Micros(report.commits);
   json["handoff_ms"] = absl::ToDoubleMilliseconds(report.handoff);
   json["total_ms"] = absl::ToDoubleMilliseconds(report.total);
   json["warnings"] = Json::array();

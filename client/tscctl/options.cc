@@ -10,6 +10,7 @@
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
 #include "client/lib/agent_client.h"
 #include "client/tscctl/help_text.h"
 #include "client/tscctl/peer_address.h"
@@ -20,7 +21,8 @@ namespace {
 
 namespace v1 = ::tschandoff::v1;
 
-constexpr size_t kMaxVmIdBytes = 128;
+constexpr size_t kMaxIdBytes = 128;
+constexpr int kMaxParallel = 256;
 constexpr absl::Duration kMinTimeout = absl::Milliseconds(1);
 constexpr absl::Duration kMaxTimeout = absl::Minutes(10);
 // Longer than any real one; keeps nanoseconds far below 2^63.
@@ -40,20 +42,23 @@ struct Raw {
 // The messages of checks, empty when all is well.
 using Problem = std::string;
 
-Problem CheckVmId(const std::string& vm_id) {
-  if (vm_id.empty()) return "the VM's id is empty";
-  if (vm_id.size() > kMaxVmIdBytes) {
-    return absl::StrCat("the VM's id has ", vm_id.size(), " characters; the limit is ",
-                        kMaxVmIdBytes);
+// `whose` is "VM" or "handoff".
+Problem CheckId(const std::string& whose, const std::string& id) {
+  if (id.empty()) return absl::StrCat("the ", whose, "'s id is empty");
+  if (id.size() > kMaxIdBytes) {
+    return absl::StrCat("the ", whose, "'s id has ", id.size(), " characters; the limit is ",
+                        kMaxIdBytes);
   }
-  for (const char c : vm_id) {
+  for (const char c : id) {
     if (!absl::ascii_isalnum(static_cast<unsigned char>(c)) &&
         !absl::StrContains("._:-", absl::string_view(&c, 1))) {
-      return absl::StrCat("VM id \"", vm_id, "\" has a character other than A-Z a-z 0-9 . _ : -");
+      return absl::StrCat(whose, " id \"", id, "\" has a character other than A-Z a-z 0-9 . _ : -");
     }
   }
   return "";
 }
+
+Problem CheckVmId(const std::string& vm_id) { return CheckId("VM", vm_id); }
 
 Problem ParseDurationOption(const std::string& name, const std::string& text, absl::Duration low,
                             absl::Duration high, absl::Duration* duration) {
@@ -134,6 +139,29 @@ void AddApplyOptions(CLI::App* command, const std::string& default_mode, Options
       "Check and compute everything, write nothing");
 }
 
+// How a state is applied, for commands that hand over.
+void AddHandoffApplyOptions(CLI::App* command, Options* options, Raw* raw) {
+  AddApplyOptions(command, "elapsed", options, raw);
+  CLI::Option* source_agent = AddSourceAgent(command, "as that agent says", options);
+  command
+      ->add_flag_callback(
+          "--no-probe", [options] { options->probe = false; },
+          "Take both hosts' word for their clocks, without measuring the difference")
+      ->excludes(source_agent);
+}
+
+void AddFrom(CLI::App* command, Options* options) {
+  command->add_option("--from", options->from, "The source's agent")
+      ->type_name("ADDRESS")
+      ->required();
+}
+
+void AddTo(CLI::App* command, Options* options) {
+  command->add_option("--to", options->to, "The destination's agent")
+      ->type_name("ADDRESS")
+      ->required();
+}
+
 CLI::App* AddCommand(CLI::App* app, const char* name, const char* description, const char* footer,
                      Command command, Options* options) {
   CLI::App* added = app->add_subcommand(name, description);
@@ -202,21 +230,47 @@ void Declare(CLI::App* app, Options* options, Raw* raw) {
   CLI::App* handoff = AddCommand(app, "handoff", "Move a paused VM's TSCs from one host to another",
                                  kHandoffFooter, Command::kHandoff, options);
   AddVmArgument(handoff, "The VM on the source", options);
-  handoff->add_option("--from", options->from, "The source's agent")
-      ->type_name("ADDRESS")
-      ->required();
-  handoff->add_option("--to", options->to, "The destination's agent")
-      ->type_name("ADDRESS")
-      ->required();
+  AddFrom(handoff, options);
+  AddTo(handoff, options);
   handoff->add_option("--to-vm", raw->to_vm, "The VM's id on the destination (default: the same)")
       ->type_name("VM");
-  AddApplyOptions(handoff, "elapsed", options, raw);
-  CLI::Option* source_agent = AddSourceAgent(handoff, "as that agent says", options);
-  handoff
-      ->add_flag_callback(
-          "--no-probe", [options] { options->probe = false; },
-          "Take both hosts' word for their clocks, without measuring the difference")
-      ->excludes(source_agent);
+  handoff->add_option("--id", options->handoff_id, "Name the handoff so (default: a new UUID)")
+      ->type_name("ID");
+  AddHandoffApplyOptions(handoff, options, raw);
+
+  CLI::App* resume = AddCommand(app, "resume", "Finish, or undo, a handoff that was begun",
+                                kResumeFooter, Command::kResume, options);
+  resume->add_option("ID", options->handoff_id, "The handoff")->required()->type_name("");
+  AddFrom(resume, options);
+  AddTo(resume, options);
+  AddHandoffApplyOptions(resume, options, raw);
+
+  CLI::App* abort = AddCommand(app, "abort", "Undo a handoff whose source has not released the VM",
+                               kAbortFooter, Command::kAbort, options);
+  abort->add_option("ID", options->handoff_id, "The handoff")->required()->type_name("");
+  AddFrom(abort, options);
+  AddTo(abort, options);
+
+  CLI::App* handoffs = AddCommand(app, "handoffs", "The handoffs that the agent remembers",
+                                  kHandoffsFooter, Command::kHandoffs, options);
+  handoffs->add_flag("--stuck", options->stuck, "Only those that somebody must finish or abort");
+  handoffs->add_flag("--pending", options->pending, "Only those that are not finished");
+  handoffs->add_option("--vm", options->vm, "Only those of this VM")->type_name("VM");
+
+  CLI::App* evacuate = AddCommand(app, "evacuate", "Hand over all VMs of a host",
+                                  kEvacuateFooter, Command::kEvacuate, options);
+  AddFrom(evacuate, options);
+  evacuate
+      ->add_option_function<std::string>(
+          "--to",
+          [options](const std::string& text) { options->targets = absl::StrSplit(text, ','); },
+          "The destinations' agents")
+      ->type_name("ADDRESS[,ADDRESS]...")
+      ->required();
+  evacuate->add_option("--parallel", options->parallel, "VMs at a time (default 16)")
+      ->type_name("N")
+      ->check(CLI::Range(1, kMaxParallel).description(""));
+  AddHandoffApplyOptions(evacuate, options, raw);
 
   CLI::App* decode = AddCommand(app, "decode", "Show a TSC state that was kept in a file",
                                 kDecodeFooter, Command::kDecode, options);
@@ -251,6 +305,10 @@ Problem FinishApply(const Raw& raw, Options* options) {
     if (!problem.empty()) return problem;
     apply->set_max_elapsed_ns(static_cast<uint64_t>(absl::ToInt64Nanoseconds(duration)));
   }
+  if (options->command == Command::kResume || options->command == Command::kEvacuate) {
+    if (!apply->validate_only()) return "";
+    return "--validate-only is for `tscctl set` and `tscctl handoff`";
+  }
   apply->set_vm_id(raw.to_vm.empty() ? options->vm : raw.to_vm);
   return CheckVmId(apply->vm_id());
 }
@@ -262,6 +320,11 @@ Problem CheckFile(const std::string& file) {
 
 Problem CheckAddress(const std::string& address) {
   return std::string(client::AgentClient::Connect(address).status().message());
+}
+
+Problem CheckEnds(const Options& options) {
+  Problem problem = CheckAddress(options.from);
+  return problem.empty() ? CheckAddress(options.to) : problem;
 }
 
 Problem CheckClock(const Options& options) {
@@ -296,11 +359,31 @@ Problem Finish(const Raw& raw, Options* options) {
       if (problem.empty()) problem = CheckFile(options->file);
       if (problem.empty()) problem = CheckAddress(options->agent);
       return problem.empty() ? FinishApply(raw, options) : problem;
+    case Command::kHandoffs:
+      if (!options->vm.empty()) problem = CheckVmId(options->vm);
+      return problem.empty() ? CheckAddress(options->agent) : problem;
+    case Command::kResume:
+      problem = CheckId("handoff", options->handoff_id);
+      if (problem.empty()) problem = FinishApply(raw, options);
+      return problem.empty() ? CheckEnds(*options) : problem;
+    case Command::kAbort:
+      problem = CheckId("handoff", options->handoff_id);
+      return problem.empty() ? CheckEnds(*options) : problem;
+    case Command::kEvacuate:
+      problem = FinishApply(raw, options);
+      if (problem.empty()) problem = CheckAddress(options->from);
+      for (const std::string& target : options->targets) {
+        if (problem.empty()) problem = CheckAddress(target);
+        if (problem.empty() && target == options->from)
+          problem = "a host cannot be evacuated to itself";
+      }
+      return problem;
     case Command::kHandoff:
       problem = CheckVmId(options->vm);
+      if (problem.empty() && !options->handoff_id.empty())
+        problem = CheckId("handoff", options->handoff_id);
       if (problem.empty()) problem = FinishApply(raw, options);
-      if (problem.empty()) problem = CheckAddress(options->from);
-      if (problem.empty()) problem = CheckAddress(options->to);
+      if (problem.empty()) problem = CheckEnds(*options);
       if (problem.empty() && options->from == options->to &&
           options->vm == options->apply.vm_id()) {
         problem = "source and destination are the same VM of the same agent";
@@ -323,12 +406,13 @@ std::string Explain(const CLI::App& app, const CLI::ParseError& error) {
   if (app.get_subcommands().empty() && !extras.empty() && !absl::StartsWith(extras[0], "-")) {
     return absl::StrCat(
         "\"", extras[0],
-        "\" is no command; the commands are host, clock, vms, get, set, handoff, decode "
-        "and version");
+        "\" is no command; the commands are host, clock, vms, get, set, handoff, resume, abort, "
+        "handoffs, evacuate, decode and version");
   }
   if (app.get_subcommands().empty() && extras.empty() &&
       dynamic_cast<const CLI::RequiredError*>(&error) != nullptr) {
-    return "a command is missing: host, clock, vms, get, set, handoff, decode or version";
+    return "a command is missing: host, clock, vms, get, set, handoff, resume, abort, handoffs, "
+           "evacuate, decode or version";
   }
   std::string text = error.what();
   std::replace(text.begin(), text.end(), '\n', ' ');

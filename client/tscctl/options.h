@@ -14,7 +14,20 @@
 
 namespace tsc_handoff::tscctl {
 
-enum class Command { kHost, kClock, kVms, kGet, kSet, kHandoff, kDecode, kVersion };
+enum class Command {
+  kHost,
+  kClock,
+  kVms,
+  kGet,
+  kSet,
+  kHandoff,
+  kResume,
+  kAbort,
+  kHandoffs,
+  kEvacuate,
+  kDecode,
+  kVersion,
+};
 
 struct Options {
   Command command = Command::kVersion;
@@ -22,14 +35,22 @@ struct Options {
   absl::Duration timeout = absl::Seconds(5);
   bool json = false;
 
-  // get, set, handoff.
+  // get, set, handoff; handoffs: empty for all VMs.
   std::string vm;
+  // resume, abort; handoff: empty for a new one.
+  std::string handoff_id;
   // get --out, set --in, decode.
   std::string file;
   bool force = false;
-  // handoff: source and destination. clock: the two agents to compare, or empty for --agent alone.
+  // handoff, resume, abort, evacuate: source and destination. clock: the two agents to compare, or empty for --agent alone.
   std::string from;
   std::string to;
+  // evacuate: the destinations, and how many VMs at a time.
+  std::vector<std::string> targets;
+  int parallel = 16;
+  // handoffs: only the undecided, or the pending ones.
+  bool stuck = false;
+  bool pending = false;
   // clock: where `from` reaches `to`; empty for what `to` says of itself.
   std::string peer;
   // handoff: have the source's clock probed at the address that its agent says of itself.

@@ -136,7 +136,8 @@ std::string HumanDuration(absl::Duration duration) {
 
 std::string TimeTaken(const client::HandoffReport& report) {
   return absl::StrCat(HumanDuration(report.handoff), " = capture ", HumanDuration(report.get_rpc),
-                      " + apply ", HumanDuration(report.set_rpc), "; ", HumanDuration(report.total),
+                      " + apply ", HumanDuration(report.set_rpc), " + commits ",
+                      HumanDuration(report.commits), "; ", HumanDuration(report.total),
                       " with connecting and checking");
 }
 
@@ -172,6 +173,7 @@ void PrintVms(const std::vector<v1::Vm>& vms, absl::string_view agent, Io& io) {
   Table table({{"VM"},
                {"VCPUS", Align::kRight},
                {"STATE"},
+               {"MAY RUN"},
                {"PORT"},
                {"PID", Align::kRight},
                {"UID", Align::kRight},
@@ -179,6 +181,7 @@ void PrintVms(const std::vector<v1::Vm>& vms, absl::string_view agent, Io& io) {
   for (const v1::Vm& vm : vms) {
     const int64_t registered_ns = vm.registered_at_ns();
     table.Add({Printable(vm.vm_id()), Thousands(vm.vcpu_count()), StateName(vm.run_state()),
+               vm.may_run() ? "yes" : absl::StrCat("no: ", Printable(vm.may_not_run_reason())),
                PortName(vm.port()), vm.vmm_pid() == 0 ? "-" : absl::StrCat(vm.vmm_pid()),
                absl::StrCat(vm.vmm_uid()),
                registered_ns <= 0 ? "?" : HumanTime(static_cast<uint64_t>(registered_ns))});

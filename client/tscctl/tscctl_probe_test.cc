@@ -213,7 +213,7 @@ TEST_F(TscctlProbeTest, ClocksThatDisagreeAreRefusedByName) {
   const Outcome run = Handoff();
   EXPECT_EQ(run.exit_code, 1);
   EXPECT_THAT(run.err, AllOf(HasSubstr("reason: CLOCKS_DISAGREE"),
-                             HasSubstr("state: Captured, nothing applied"),
+                             HasSubstr("state: Aborted: VM vm1"),
                              HasSubstr("next: Find out which is wrong.")));
 }
 

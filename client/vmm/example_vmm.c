@@ -1,10 +1,11 @@
 /*
- * A VMM in 60 lines: makes a VM with two vCPUs, registers it with the host's tsc-agent, runs the
+ * A VMM in 80 lines: makes a VM with two vCPUs, registers it with the host's tsc-agent, runs the
  * guest, and pauses it, so that an operator can hand its TSCs over: tscctl get example.
  * Usage: example_vmm [AGENT_SOCKET]; needs /dev/kvm and a running tsc-agent.
  */
 #include <fcntl.h>
 #include <linux/kvm.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,6 +17,9 @@
 #define VCPUS 2
 #define GUEST_EXITS 1000 /* how often each vCPU runs before the VM is paused */
 
+/* 1 when the agent said, while the VM ran, that it must not. Set by the session's thread. */
+static atomic_int must_stop;
+
 static int check(int result, const char* what) {
   if (result >= 0) return result;
   perror(what);
@@ -26,6 +30,12 @@ static void check_session(int result, const char* why) {
   if (result == 0) return;
   fprintf(stderr, "example_vmm: %s\n", why);
   exit(1);
+}
+
+static void on_permit(void* user, int granted, const char* why) {
+  (void)user;
+  if (!granted) fprintf(stderr, "example_vmm: the VM may not run here: %s\n", why);
+  atomic_store(&must_stop, !granted); /* a real VMM kicks its vCPUs out of KVM_RUN as well */
 }
 
 int main(int argc, char** argv) {
@@ -57,12 +67,14 @@ int main(int argc, char** argv) {
   config.vm_fd = vm;
   config.vcpus = vcpus;
   config.vcpu_count = VCPUS;
+  config.on_permit = on_permit;
   struct tsc_vmm* session;
   check_session(tsc_vmm_open(&config, &session, why), why); /* the VM counts as paused */
   check_session(tsc_vmm_wait_registered(session, 5000, why), why);
 
-  check_session(tsc_vmm_resume(session, why), why);         /* leave to run */
-  for (int exits = 0; exits < GUEST_EXITS * VCPUS; ++exits) /* a real VMM: one thread per vCPU */
+  check_session(tsc_vmm_resume(session, why), why); /* leave to run; fails without a permit */
+  /* A real VMM has one thread per vCPU. */
+  for (int exits = 0; exits < GUEST_EXITS * VCPUS && !atomic_load(&must_stop); ++exits)
     check(ioctl(vcpus[exits % VCPUS].fd, KVM_RUN, 0), "KVM_RUN");
   tsc_vmm_pause(session); /* no vCPU is in KVM_RUN, and none will enter it */
 

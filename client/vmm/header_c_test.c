@@ -10,5 +10,5 @@ int default_config_is_complete_in_c(void);
 int default_config_is_complete_in_c(void) {
   struct tsc_vmm_config config = TSC_VMM_CONFIG_INIT;
   return config.size == sizeof(config) && config.vm_fd == -1 && config.vcpus == NULL &&
-         config.ops == NULL;
+         config.ops == NULL && config.awaits_handoff == 0 && config.on_permit == NULL;
 }

@@ -25,11 +25,12 @@ CHECK_SIZE(tsc_kvm_target, 2 * U32 + 3 * U64 + 2 * U32);
 CHECK_SIZE(tsc_kvmclock_result, 2 * U64 + 2 * U32);
 CHECK_SIZE(tsc_kvm_host, 6 * U32);
 CHECK_SIZE(tsc_wire_header, U32 + 2 * U16 + U64);
-CHECK_SIZE(tsc_wire_hello, HEADER + U32 + TSC_WIRE_VM_ID_SIZE);
+CHECK_SIZE(tsc_wire_hello, HEADER + 2 * U32 + TSC_WIRE_VM_ID_SIZE + TSC_WIRE_INSTANCE_SIZE);
 CHECK_SIZE(tsc_wire_vcpus, HEADER + 2 * U32 + TSC_WIRE_FDS_PER_MESSAGE * U32);
 CHECK_SIZE(tsc_wire_refused, HEADER + TSC_WIRE_TEXT_SIZE);
-CHECK_SIZE(tsc_wire_request, HEADER + U64);
-CHECK_SIZE(tsc_wire_write, HEADER + U64 + sizeof(struct tsc_kvm_target));
+CHECK_SIZE(tsc_wire_permit, HEADER + 2 * U32 + U64 + TSC_WIRE_TEXT_SIZE);
+CHECK_SIZE(tsc_wire_request, HEADER + U64 + 2 * U32);
+CHECK_SIZE(tsc_wire_write, HEADER + U64 + 2 * U32 + sizeof(struct tsc_kvm_target));
 CHECK_SIZE(tsc_wire_read_done,
            HEADER + sizeof(struct tsc_kvm_fault) + sizeof(struct tsc_kvmclock) + 2 * U32);
 CHECK_SIZE(tsc_wire_write_done,

@@ -1,5 +1,6 @@
 // The C library's face: what tsc_vmm_open refuses before it talks to anybody, and that the public
-// header serves C and C++ alike. Sessions with an agent are tested in tests/service.
+// header serves C and C++ alike. Sessions with an agent are tested in permit_test.cc, tests/contract
+// and tests/service.
 #include "client/vmm/tsc_vmm.h"
 
 #include <gmock/gmock.h>
@@ -115,13 +116,17 @@ TEST_F(OpenVmm, SaysWhyItIsNotRegistered) {
   tsc_vmm_close(session);
 }
 
-TEST_F(OpenVmm, RunsAndPausesWithoutAnAgent) {
+TEST_F(OpenVmm, DoesNotRunBeforeAnAgentHasSaidThatItMay) {
   tsc_vmm* session = nullptr;
   char why[TSC_VMM_ERROR_SIZE] = "";
   ASSERT_EQ(tsc_vmm_open(&config_, &session, why), 0) << why;
-  EXPECT_EQ(tsc_vmm_resume(session, why), 0) << why;
-  tsc_vmm_pause(session);
-  EXPECT_EQ(tsc_vmm_resume(session, why), 0) << why;
+  EXPECT_EQ(tsc_vmm_may_run(session, why), 0);
+  EXPECT_THAT(why, HasSubstr("no agent has said yet"));
+  EXPECT_EQ(tsc_vmm_may_run(session, nullptr), 0);
+  EXPECT_EQ(tsc_vmm_resume(session, why), -1);
+  EXPECT_THAT(why, HasSubstr("is tsc-agent running?"));
+  EXPECT_EQ(tsc_vmm_wait_permit(session, 10, why), -1);
+  EXPECT_THAT(why, HasSubstr("no agent has said yet"));
   tsc_vmm_close(session);
 }
 
@@ -134,7 +139,6 @@ TEST_F(OpenVmm, EndsTheConnectionOfAnAgentThatSendsNonsense) {
   ASSERT_EQ(tsc_vmm_open_socket(&config_, ends[1], &session, why), 0) << why;
   const tsc_wire_header welcome = {TSC_WIRE_MAGIC, TSC_WIRE_VERSION, TSC_WIRE_WELCOME, 0};
   ASSERT_EQ(send(ends[0], &welcome, sizeof(welcome), 0), static_cast<ssize_t>(sizeof(welcome)));
-  EXPECT_EQ(tsc_vmm_wait_registered(session, 5000, why), 0) << why;
   const char nonsense[sizeof(tsc_wire_write)] = "nonsense";
   ASSERT_EQ(send(ends[0], nonsense, sizeof(nonsense), 0), static_cast<ssize_t>(sizeof(nonsense)));
   // HELLO and VCPUS, then the end.

@@ -4,9 +4,11 @@
 #include <grpcpp/grpcpp.h>
 #include <grpcpp/health_check_service_interface.h>
 #include <spdlog/spdlog.h>
+#include <sys/random.h>
 #include <sys/stat.h>
 
 #include <atomic>
+#include <chrono>
 #include <list>
 #include <optional>
 #include <utility>
@@ -17,14 +19,17 @@
 #include "absl/strings/strip.h"
 #include "absl/time/clock.h"
 #include "server/agent/clock_watch.h"
+#include "server/agent/handoff_watch.h"
 #include "server/base/socket_lock.h"
 #include "server/base/version.h"
+#include "server/handoff/handoff_controller.h"
 #include "server/handoff/timekeeper.h"
 #include "server/handoff/tsc_operations.h"
 #include "server/metrics/metrics.h"
 #include "server/peer/grpc_peer_prober.h"
 #include "server/port/vmm_listener.h"
 #include "server/registry/vm_registry.h"
+#include "server/service/rpc_handlers.h"
 #include "server/service/tsc_agent_service.h"
 
 namespace tsc_handoff::agent {
@@ -36,6 +41,21 @@ constexpr int kMaxMetadataBytes = 16 * 1024;
 constexpr int kMaxStreamsPerConnection = 128;
 constexpr size_t kMaxQueuedOperations = 1024;
 constexpr char kUnixPrefix[] = "unix:";
+// NOT_SERVING while a handoff is undecided, or the journal cannot be used.
+constexpr char kHandoffsHealth[] = "tschandoff.v1.TscAgent/handoffs";
+
+template <typename Clock>
+int64_t NowNs() {
+  const auto now = Clock::now().time_since_epoch();
+  return std::chrono::duration_cast<std::chrono::nanoseconds>(now).count();
+}
+
+// The kernel's. Fails for no request of this size, once the kernel has gathered entropy at boot.
+std::string RandomBytes(size_t count) {
+  std::string bytes(count, '\0');
+  while (getrandom(bytes.data(), bytes.size(), 0) != static_cast<ssize_t>(bytes.size())) continue;
+  return bytes;
+}
 
 class AgentImpl final : public Agent {
  public:
@@ -53,19 +73,44 @@ class AgentImpl final : public Agent {
                   peer, {probe.wall_offset_ns, probe.wall_offset_error_ns, probe.round_trip_ns});
             }),
         operations_(platform_.facts, registry_, timekeeper_, options_.limits),
+        handoffs_({.journal = *platform_.journal,
+                   .operations = operations_,
+                   .registry = registry_,
+                   .realtime_ns = NowNs<std::chrono::system_clock>,
+                   .monotonic_ns = NowNs<std::chrono::steady_clock>,
+                   .random_bytes = RandomBytes,
+                   .undecided_after_ns = options.undecided_after_ns,
+                   .on_change = [this](const journal::HandoffRecord& record,
+                                       handoff::Event event) { Changed(record, event); },
+                   .on_violation = [this](const std::string& vm_id, const port::Permit& permit) {
+                     Violated(vm_id, permit);
+                   }}),
         listener_({.socket_path = options.vmm_socket,
                    .max_handshakes = 64,
                    .on_event =
                        [](const std::string& vm_id, int32_t pid, const std::string& what) {
                          spdlog::info("vm={} vmm_pid={} {}", vm_id, pid, what);
+                       },
+                   .on_registered =
+                       [this](const std::shared_ptr<registry::RegisteredVm>& vm) {
+                         handoffs_.VmRegistered(vm);
                        }},
                   registry_, *platform_.descriptor_check),
-        service_({platform_.facts, registry_, timekeeper_, operations_, metrics_, pool_,
-                  [this] { return PeerAddress(); }}) {}
+        handlers_({platform_.facts, registry_, timekeeper_, operations_, handoffs_,
+                   *platform_.journal, &metrics_, [this] { return PeerAddress(); }}),
+        service_({handlers_, handoffs_, metrics_, pool_}) {}
 
   ~AgentImpl() override { Stop(absl::Seconds(1)); }
 
   absl::Status Serve() {
+    platform_.journal->set_on_commit(
+        [this](int64_t ns) { metrics_.JournalCommitted(absl::Nanoseconds(ns)); });
+    // Without its journal the agent serves all the same, so that it can be asked what is wrong.
+    if (const std::string reason = platform_.journal->unavailable_reason(); !reason.empty()) {
+      spdlog::error("no handoffs, and no permits to run: {}", reason);
+    } else if (absl::Status status = handoffs_.Start(); !status.ok()) {
+      return status;
+    }
     if (absl::Status status = listener_.Start(); !status.ok()) return status;
     if (!options_.metrics_address.empty()) {
       if (!options_.insecure_network && !IsLoopback(options_.metrics_address))
@@ -83,6 +128,8 @@ class AgentImpl final : public Agent {
 
   void Stop(absl::Duration grace) override {
     clock_watch_.reset();
+    handoff_watch_.reset();
+    service_.Stop();
     if (server_ != nullptr) {
       server_->GetHealthCheckService()->SetServingStatus(false);
       server_->Shutdown(absl::ToChronoTime(absl::Now() + grace));
@@ -136,6 +183,12 @@ class AgentImpl final : public Agent {
       server_->GetHealthCheckService()->SetServingStatus(
           tschandoff::v1::TscAgent::service_full_name(), trusted);
     });
+    handoff_watch_.emplace(handoffs_, options_.keep_handoffs_ns, [this](size_t undecided) {
+      const bool usable = platform_.journal->unavailable_reason().empty();
+      undecided_ = undecided;
+      server_->GetHealthCheckService()->SetServingStatus(kHandoffsHealth,
+                                                         undecided == 0 && usable);
+    });
     return absl::OkStatus();
   }
 
@@ -157,12 +210,35 @@ class AgentImpl final : public Agent {
            !absl::StartsWith(address, "[::]:");
   }
 
+  void Changed(const journal::HandoffRecord& record, handoff::Event event) {
+    spdlog::info("handoff={} vm={} epoch={} side={} state={} event={}", record.ticket.handoff_id,
+                 record.vm_id, record.ticket.epoch, handoff::NameOf(record.side),
+                 handoff::NameOf(record.state), handoff::NameOf(event));
+    const bool settled = record.state == journal::State::kAborted && event == handoff::Event::kUndone;
+    if (!settled)  // that it was aborted has been counted
+      metrics_.HandoffChanged(handoff::NameOf(record.side), handoff::NameOf(record.state));
+    service_.Changed(record);
+  }
+
+  void Violated(const std::string& vm_id, const port::Permit& permit) {
+    spdlog::error("vm={} epoch={} RUNS WITHOUT A PERMIT: {}. Stop it, or two hosts may run it",
+                  vm_id, permit.epoch, permit.reason);
+    metrics_.PermitViolated();
+  }
+
   metrics::LiveValues Live() {
     metrics::LiveValues values;
     for (const auto& vm : registry_.List("", registry_.size())) {
       ++(vm->identity().port == registry::PortKind::kInProcess ? values.vms_in_process
                                                                : values.vms_cooperative);
     }
+    handoff::ListQuery pending;
+    pending.limit = SIZE_MAX;
+    pending.pending_only = true;
+    for (const handoff::HandoffView& view : handoffs_.List(pending))
+      ++values.handoffs_pending[handoff::NameOf(view.record->state)];
+    values.handoffs_undecided = undecided_;
+    values.journal_usable = platform_.journal->unavailable_reason().empty();
     const clock::ClockQuality quality = timekeeper_.Now().quality;
     values.clock_trusted = quality.trusted;
     values.clock_status = clock::StatusName(quality.status);
@@ -180,14 +256,18 @@ class AgentImpl final : public Agent {
   handoff::Timekeeper timekeeper_;
   handoff::TscOperations operations_;
   service::WorkerPool pool_{options_.worker_threads, kMaxQueuedOperations};
+  handoff::HandoffController handoffs_;
   port::VmmListener listener_;
+  service::RpcHandlers handlers_;
   service::TscAgentService service_;
   std::list<SocketLock> locks_;
   std::vector<int> ports_;
   int metrics_port_ = 0;
   std::unique_ptr<grpc::Server> server_;
   std::atomic<bool> started_{false};  // ports_ do not change any more
+  std::atomic<size_t> undecided_{0};
   std::optional<ClockWatch> clock_watch_;
+  std::optional<HandoffWatch> handoff_watch_;
 };
 
 }  // namespace

@@ -7,6 +7,7 @@
 #define TSC_HANDOFF_SERVER_AGENT_AGENT_H_
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -18,6 +19,7 @@
 #include "server/clock/host_clock.h"
 #include "server/handoff/limits.h"
 #include "server/host/host_facts.h"
+#include "server/journal/journal.h"
 #include "server/port/descriptor_check.h"
 
 namespace tsc_handoff::agent {
@@ -33,6 +35,10 @@ struct Options {
   // the port chosen. Empty: the first of `listen` that other hosts can reach, if any.
   std::string peer_address;
   handoff::Limits limits;
+  // Nobody asking about a pending handoff for longer than this makes it undecided.
+  int64_t undecided_after_ns = 30'000'000'000;
+  // How long the journal keeps what ended, at least.
+  int64_t keep_handoffs_ns = 30LL * 24 * 3600 * 1'000'000'000;
   size_t max_vms = 4096;
   size_t worker_threads = 16;
 };
@@ -43,6 +49,7 @@ struct Platform {
   std::unique_ptr<clock::HostClock> host_clock;
   std::unique_ptr<clock::ClockView> clock;
   std::unique_ptr<port::DescriptorCheck> descriptor_check;
+  std::unique_ptr<journal::Journal> journal;
 };
 
 class Agent {

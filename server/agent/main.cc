@@ -21,6 +21,7 @@
 #include "server/clock/clock_monitor.h"
 #include "server/clock/fixed_clock_source.h"
 #include "server/clock/kernel_clock_source.h"
+#include "server/journal/sqlite_journal.h"
 
 namespace tsc_handoff::agent {
 namespace {
@@ -94,6 +95,12 @@ int Run(const CommandLine& command_line) {
   platform.clock = MakeClock(command_line, platform.facts.tsc.host_khz);
   platform.descriptor_check = std::make_unique<port::KvmDescriptorCheck>();
   WarnOfHost(platform.facts);
+  auto journal = journal::SqliteJournal::Open(command_line.journal);
+  if (!journal.ok()) {
+    spdlog::error("cannot start: {}", std::string(journal.status().message()));
+    return 1;
+  }
+  platform.journal = *std::move(journal);
   const std::string host_name = platform.facts.host_name;
   const uint32_t host_khz = platform.facts.tsc.host_khz;
   auto agent = Agent::Start(command_line.options, std::move(platform));

@@ -25,6 +25,7 @@ struct ClockOptions {
 struct CommandLine {
   Options options;
   ClockOptions clock;
+  std::string journal = "/var/lib/tsc-handoff/journal.db";
   std::string log_level = "info";
   // Not empty: print this and exit with `exit_code` (--help, --version, or a usage error).
   std::string message;

@@ -225,11 +225,12 @@ absl::Status TscOperations::ExplainPolicy(const ApplyRequest& request, absl::Sta
                MetadataOf(status));
 }
 
-absl::StatusOr<CaptureOutcome> TscOperations::Capture(const std::string& vm_id) {
+absl::StatusOr<CaptureOutcome> TscOperations::Capture(const std::string& vm_id,
+                                                      port::Hold hold) {
   if (absl::Status status = CheckHost(); !status.ok()) return status;
   auto lease = registry_.Lease(vm_id);
   if (!lease.ok()) return lease.status();
-  auto read = lease->port().ReadAll();
+  auto read = lease->port().ReadAll(hold);
   NoteRunState(lease->vm(), read.status());
   if (!read.ok()) return read.status();
   auto guest_khz = CommonKhz(vm_id, read->vcpus);
@@ -268,6 +269,13 @@ absl::StatusOr<ApplyOutcome> TscOperations::Apply(const ApplyRequest& request) {
   auto scaling = TscScaling::For(host_.tsc, request.state.guest_khz);
   if (!scaling.ok()) return scaling.status();
 
+  SavedTscs before;
+  if (request.before_write) {
+    auto read = lease->port().ReadAll(port::Hold::kNo);
+    NoteRunState(lease->vm(), read.status());
+    if (!read.ok()) return read.status();
+    before = {std::move(read->vcpus), read->kvmclock};
+  }
   TscState state = request.state;
   if (request.keep_kvmclock) state.kvmclock.reset();
   const time::ApplyPolicy policy = PolicyFor(request);
@@ -284,12 +292,17 @@ absl::StatusOr<ApplyOutcome> TscOperations::Apply(const ApplyRequest& request) {
   const port::ApplyOrder order =
       MakeOrder(*plan, outcome.time.reference, state.guest_khz, host_.tsc);
   if (request.validate_only) {
-    auto read = lease->port().ReadAll();
+    auto read = lease->port().ReadAll(port::Hold::kNo);
     NoteRunState(lease->vm(), read.status());
     if (!read.ok()) return read.status();
     FillVcpus(state, read->vcpus, order.vcpus, *scaling, outcome);
   } else {
-    auto applied = lease->port().WriteAll(order);
+    if (request.before_write) {
+      if (absl::Status status = request.before_write(before, {order.vcpus, before.kvmclock});
+          !status.ok())
+        return status;
+    }
+    auto applied = lease->port().WriteAll(order, request.hold);
     NoteRunState(lease->vm(), applied.status());
     if (!applied.ok()) return applied.status();
     FillVcpus(state, applied->before, applied->after, *scaling, outcome);
@@ -304,6 +317,31 @@ absl::StatusOr<ApplyOutcome> TscOperations::Apply(const ApplyRequest& request) {
   WarnOfRate(*scaling, state.guest_khz, host_.tsc.host_khz, outcome.warnings);
   WarnOfPlan(request, *plan, outcome.warnings);
   return outcome;
+}
+
+absl::Status TscOperations::Restore(const std::string& vm_id, const SavedTscs& before,
+                                    const SavedTscs& after) {
+  auto lease = registry_.Lease(vm_id);
+  if (!lease.ok()) return lease.status();
+  auto read = lease->port().ReadAll(port::Hold::kNo);
+  NoteRunState(lease->vm(), read.status());
+  if (!read.ok()) return read.status();
+  if (!SameOffsets(read->vcpus, after.vcpus) || SameOffsets(before.vcpus, after.vcpus))
+    return absl::OkStatus();
+  auto reference = timekeeper_.TakeReference();
+  if (!reference.ok()) return reference.status();
+  port::ApplyOrder order = {};
+  order.target.host_tsc_ticks = reference->host_tsc_ticks;
+  order.target.host_tsc_khz = reference->host_tsc_khz;
+  order.target.flags = TSC_TARGET_WRITE_KVMCLOCK;
+  if (host_.tsc.can_scale || before.vcpus.front().tsc_khz != host_.tsc.host_khz)
+    order.target.flags |= TSC_TARGET_WRITE_KHZ;
+  order.target.kvmclock_ns = KvmClockAt(before.kvmclock, *reference).kvmclock_ns;
+  order.target.realtime_ns = static_cast<uint64_t>(reference->realtime_ns);
+  order.vcpus = before.vcpus;
+  auto applied = lease->port().WriteAll(order, port::Hold::kNo);
+  NoteRunState(lease->vm(), applied.status());
+  return applied.status();
 }
 
 }  // namespace tsc_handoff::handoff

@@ -7,6 +7,7 @@
 #define TSC_HANDOFF_SERVER_HANDOFF_TSC_OPERATIONS_H_
 
 #include <cstdint>
+#include <functional>
 #include <limits>
 #include <optional>
 #include <string>
@@ -14,8 +15,10 @@
 
 #include "absl/status/statusor.h"
 #include "server/handoff/limits.h"
+#include "server/handoff/saved_tscs.h"
 #include "server/handoff/timekeeper.h"
 #include "server/host/host_facts.h"
+#include "server/port/vm_port.h"
 #include "server/registry/vm_registry.h"
 #include "server/time/handoff_math.h"
 #include "server/time/tsc_state.h"
@@ -57,6 +60,11 @@ struct ApplyRequest {
   bool validate_only = false;
   std::string source_agent;  // empty: the source's clock is not probed
   int64_t time_left_ns = std::numeric_limits<int64_t>::max();  // until the caller's deadline
+  // Whether the VMM gives up its permit to run together with the write.
+  port::Hold hold = port::Hold::kNo;
+  // OPTIONAL. Called when everything is decided and nothing is written yet, with what the VM has
+  // and what it will get. An error ends the apply with that error.
+  std::function<absl::Status(const SavedTscs& before, const SavedTscs& after)> before_write = {};
 };
 
 struct VcpuOutcome {
@@ -93,11 +101,16 @@ class TscOperations {
                 const Limits& limits)
       : host_(host), registry_(registry), timekeeper_(timekeeper), limits_(limits) {}
 
-  // GetTscState. Errors: see tsc_agent.proto.
-  absl::StatusOr<CaptureOutcome> Capture(const std::string& vm_id);
+  // GetTscState. With Hold::kYes the VMM gives up its permit to run together with the reading.
+  // Errors: see tsc_agent.proto.
+  absl::StatusOr<CaptureOutcome> Capture(const std::string& vm_id, port::Hold hold);
 
   // SetTscState. Errors: see tsc_agent.proto.
   absl::StatusOr<ApplyOutcome> Apply(const ApplyRequest& request);
+
+  // Writes back what a VM had before an apply, if it still has what the apply wrote; leaves it alone
+  // otherwise. Its kvmclock goes on as if it had never been moved. Errors: as Apply's.
+  absl::Status Restore(const std::string& vm_id, const SavedTscs& before, const SavedTscs& after);
 
  private:
   absl::Status CheckHost() const;

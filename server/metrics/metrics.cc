@@ -83,6 +83,24 @@ class LiveCollectable final : public prometheus::Collectable {
         "Correction of the oscillator's frequency by the clock's discipline: its drift.");
     AddGauge(frequency, values.clock_frequency_correction);
     families.push_back(std::move(frequency));
+    auto pending = GaugeFamily("tsc_agent_handoffs_pending",
+                               "Handoffs that are neither finished nor aborted, by state.");
+    for (const char* state : kPendingStates) {
+      const auto found = values.handoffs_pending.find(state);
+      AddGauge(pending,
+               found == values.handoffs_pending.end() ? 0 : static_cast<double>(found->second),
+               {{"state", state}});
+    }
+    families.push_back(std::move(pending));
+    auto undecided = GaugeFamily(
+        "tsc_agent_handoffs_undecided",
+        "Pending handoffs that nobody has asked about for too long; their VMs stay paused.");
+    AddGauge(undecided, static_cast<double>(values.handoffs_undecided));
+    families.push_back(std::move(undecided));
+    auto journal = GaugeFamily("tsc_agent_journal_usable",
+                               "1 when the journal takes changes; without it nothing is handed off.");
+    AddGauge(journal, values.journal_usable ? 1 : 0);
+    families.push_back(std::move(journal));
     return families;
   }
 
@@ -212,6 +230,23 @@ struct Metrics::Impl {
           .Help("Applies for which the caller accepted a clock that was not trusted.")
           .Register(*registry)
           .Add({});
+  prometheus::Family<prometheus::Counter>& handoff_changes =
+      BuildCounter()
+          .Name("tsc_agent_handoff_changes_total")
+          .Help("Handoffs that came into a state, by side and state.")
+          .Register(*registry);
+  prometheus::Counter& permit_violations =
+      BuildCounter()
+          .Name("tsc_agent_permit_violations_total")
+          .Help("Times that a VM was found running without the agent's permit.")
+          .Register(*registry)
+          .Add({});
+  prometheus::Histogram& journal_commit =
+      BuildHistogram()
+          .Name("tsc_agent_journal_commit_seconds")
+          .Help("Time to make changes durable in the journal, with its sync of the disk.")
+          .Register(*registry)
+          .Add({}, kLatencyBuckets);
   PeerGauges peers{*registry};
   prometheus::Family<prometheus::Gauge>& build_info =
       BuildGauge()
@@ -229,6 +264,10 @@ Metrics::Metrics(const std::string& grpc_service, const std::vector<std::string>
   impl_->build_info.Add({{"version", version}}).Set(1);
   impl_->captures.Add({{"result", "ok"}, {"reason", ""}});
   impl_->applies.Add({{"result", "ok"}, {"reason", ""}});
+  for (const char* state : {"CAPTURED", "RELEASED", "ABORTED"})
+    impl_->handoff_changes.Add({{"side", "source"}, {"state", state}});
+  for (const char* state : {"EMPTY", "APPLYING", "APPLIED", "ACTIVE", "ABORTED"})
+    impl_->handoff_changes.Add({{"side", "destination"}, {"state", state}});
   for (const std::string& method : methods) {
     impl_->rpc_started.Add({{"grpc_service", grpc_service}, {"grpc_method", method}});
     impl_->rpc_handled.Add(
@@ -292,6 +331,16 @@ void Metrics::Probed(const std::string& peer, const ProbeValues& values) {
 
 void Metrics::IoctlFailed(const std::string& ioctl, const std::string& error_number) {
   impl_->ioctl_errors.Add({{"ioctl", ioctl}, {"errno", error_number}}).Increment();
+}
+
+void Metrics::HandoffChanged(const std::string& side, const std::string& state) {
+  impl_->handoff_changes.Add({{"side", side}, {"state", state}}).Increment();
+}
+
+void Metrics::PermitViolated() { impl_->permit_violations.Increment(); }
+
+void Metrics::JournalCommitted(absl::Duration took) {
+  impl_->journal_commit.Observe(absl::ToDoubleSeconds(took));
 }
 
 std::string Metrics::Text() const {

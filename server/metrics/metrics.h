@@ -10,6 +10,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -28,7 +29,12 @@ struct LiveValues {
   int64_t clock_error_bound_ns = 0;
   int64_t clock_age_ns = 0;
   double clock_frequency_correction = 0;  // a ratio
+  std::map<std::string, size_t> handoffs_pending = {};  // by state, of kPendingStates
+  size_t handoffs_undecided = 0;
+  bool journal_usable = false;
 };
+
+inline constexpr const char* kPendingStates[] = {"CAPTURED", "EMPTY", "APPLYING", "APPLIED"};
 
 inline constexpr const char* kClockStatuses[] = {"unknown", "synchronised", "free-running",
                                                  "disrupted"};
@@ -75,6 +81,12 @@ class Metrics {
   static constexpr size_t kMaxPeers = 64;
   void Probed(const std::string& peer, const ProbeValues& values);
   void IoctlFailed(const std::string& ioctl, const std::string& error_number);
+
+  // A handoff came into `state` ("CAPTURED") on its `side` ("source").
+  void HandoffChanged(const std::string& side, const std::string& state);
+  // A VM was found running without a permit.
+  void PermitViolated();
+  void JournalCommitted(absl::Duration took);
 
   // What a scrape would show, in the text format.
   std::string Text() const;

@@ -3,6 +3,7 @@
 #include <poll.h>
 #include <sys/socket.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <chrono>
 #include <cstring>
@@ -11,6 +12,7 @@
 #include "absl/strings/str_cat.h"
 #include "client/vmm/tsc_wire.h"
 #include "server/base/error.h"
+#include "server/base/failpoint.h"
 #include "server/port/fault.h"
 
 namespace tsc_handoff::port {
@@ -42,14 +44,17 @@ uint64_t DeadlineNs() {
   return static_cast<uint64_t>(std::chrono::nanoseconds(deadline.time_since_epoch()).count());
 }
 
+uint32_t Flags(Hold hold) { return hold == Hold::kYes ? uint32_t{TSC_WIRE_HOLD} : 0; }
+
 }  // namespace
 
 CooperativePort::CooperativePort(std::string vm_id, std::vector<uint32_t> vcpu_ids, UniqueFd socket)
     : vm_id_(std::move(vm_id)), vcpu_ids_(std::move(vcpu_ids)), socket_(std::move(socket)) {}
 
-absl::StatusOr<Capture> CooperativePort::ReadAll() {
+absl::StatusOr<Capture> CooperativePort::ReadAll(Hold hold) {
   tsc_wire_request request = {};
   request.deadline_ns = DeadlineNs();
+  request.flags = Flags(hold);
   auto answer = Call(Message(TSC_WIRE_READ, request), TSC_WIRE_READ_DONE,
                      sizeof(tsc_wire_read_done), kPortTimeout);
   if (!answer.ok()) return answer.status();
@@ -65,9 +70,10 @@ absl::StatusOr<Capture> CooperativePort::ReadAll() {
   return Capture{*std::move(vcpus), done.kvmclock};
 }
 
-absl::StatusOr<Applied> CooperativePort::WriteAll(const ApplyOrder& order) {
+absl::StatusOr<Applied> CooperativePort::WriteAll(const ApplyOrder& order, Hold hold) {
   tsc_wire_write body = {};
   body.deadline_ns = DeadlineNs();
+  body.flags = Flags(hold);
   body.target = order.target;
   body.target.vcpu_count = static_cast<uint32_t>(order.vcpus.size());
   const size_t tail_size = order.vcpus.size() * sizeof(tsc_vcpu_state);
@@ -97,23 +103,44 @@ absl::StatusOr<bool> CooperativePort::IsPaused() {
   return Parse<tsc_wire_status_done>(answer->data()).running == 0;
 }
 
+void CooperativePort::SendPermit(const Permit& permit) {
+  tsc_wire_permit message = {};
+  message.header = {TSC_WIRE_MAGIC, TSC_WIRE_VERSION, TSC_WIRE_PERMIT, 0};
+  message.granted = permit.granted ? 1 : 0;
+  message.epoch = permit.epoch;
+  std::memcpy(message.text, permit.reason.data(),
+              std::min(permit.reason.size(), sizeof(message.text) - 1));
+  Failpoint("port.permit.sending");
+  // A VMM that missed a word must not go on with the one before it; it registers anew.
+  if (!Send(&message, sizeof(message))) shutdown(socket_.get(), SHUT_RDWR);
+  Failpoint("port.permit.sent");
+}
+
+bool CooperativePort::Send(const void* bytes, size_t size) const {
+  ssize_t sent;
+  do {
+    sent = send(socket_.get(), bytes, size, MSG_NOSIGNAL | MSG_DONTWAIT);
+  } while (sent < 0 && errno == EINTR);
+  return sent == static_cast<ssize_t>(size);
+}
+
 absl::StatusOr<std::vector<std::byte>> CooperativePort::Call(std::vector<std::byte> request,
                                                              uint16_t type, size_t min_size,
                                                              absl::Duration timeout) {
   const uint64_t id = next_request_id_++;
   std::memcpy(request.data() + offsetof(tsc_wire_header, request_id), &id, sizeof(id));
-  ssize_t sent;
-  do {
-    sent = send(socket_.get(), request.data(), request.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
-  } while (sent < 0 && errno == EINTR);
-  if (sent != static_cast<ssize_t>(request.size())) {
-    const bool full = sent < 0 && (errno == EAGAIN || errno == EWOULDBLOCK);
+  Failpoint("port.request.sending");
+  if (!Send(request.data(), request.size())) {
+    const bool full = errno == EAGAIN || errno == EWOULDBLOCK;
     return Error(Reason::kVmmGone,
                  absl::StrCat("the VMM of VM ", vm_id_,
                               full ? " does not read its socket: it hangs" : " has gone"),
                  {{"vm_id", vm_id_}});
   }
-  return AwaitAnswer(type, min_size, timeout + kPortGrace);
+  Failpoint("port.request.sent");
+  auto answer = AwaitAnswer(type, min_size, timeout + kPortGrace);
+  Failpoint("port.request.answered");
+  return answer;
 }
 
 absl::StatusOr<std::vector<std::byte>> CooperativePort::AwaitAnswer(uint16_t type, size_t min_size,

@@ -22,9 +22,11 @@ class CooperativePort final : public VmPort {
   // `socket` is a connected SOCK_SEQPACKET socket whose VMM has been welcomed; `vcpu_ids` ascend.
   CooperativePort(std::string vm_id, std::vector<uint32_t> vcpu_ids, UniqueFd socket);
 
-  absl::StatusOr<Capture> ReadAll() override;
-  absl::StatusOr<Applied> WriteAll(const ApplyOrder& order) override;
+  absl::StatusOr<Capture> ReadAll(Hold hold) override;
+  absl::StatusOr<Applied> WriteAll(const ApplyOrder& order, Hold hold) override;
   absl::StatusOr<bool> IsPaused() override;
+  // One packet, which the kernel keeps whole and in its place among those of a call in progress.
+  void SendPermit(const Permit& permit) override;
 
   // For whoever watches the connection's end. Stays open as long as this object.
   int socket() const { return socket_.get(); }
@@ -36,6 +38,8 @@ class CooperativePort final : public VmPort {
                                               size_t min_size, absl::Duration timeout);
   absl::StatusOr<std::vector<std::byte>> AwaitAnswer(uint16_t type, size_t min_size,
                                                      absl::Duration timeout);
+  // Never blocks. False with errno when the VMM has gone or its socket is full.
+  bool Send(const void* bytes, size_t size) const;
   // Copies `count` states from `bytes`; their ids must be the VM's.
   absl::StatusOr<std::vector<tsc_vcpu_state>> States(const std::byte* bytes);
   absl::Status BrokenProtocol(const std::string& what);

@@ -10,11 +10,18 @@
 //     and everything is as before.
 //   - kRollbackFailed: the operation failed and restoring did too.
 //
+// The permit to run: the VMM resumes the VM only with the agent's permit, which it holds until it
+// is told otherwise. SendPermit grants or denies it; Hold::kYes takes it together with an
+// operation.
+//
 // Threading: a port serves one call at a time; the caller serialises (registry::VmLease). Calls
-// block, at most for kPortTimeout plus kPortGrace.
+// block, at most for kPortTimeout plus kPortGrace. SendPermit is the exception: thread-safe, also
+// during a call, and it never blocks.
 #ifndef TSC_HANDOFF_SERVER_PORT_VM_PORT_H_
 #define TSC_HANDOFF_SERVER_PORT_VM_PORT_H_
 
+#include <cstdint>
+#include <string>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -48,15 +55,34 @@ struct Applied {
   tsc_kvmclock_result kvmclock;
 };
 
+// Whether the VM may run on this host, as the agent tells its VMM.
+struct Permit {
+  bool granted = false;
+  uint64_t epoch = 0;  // the VM's highest epoch that this agent knows; 0: none
+  std::string reason;  // why not, as the end of "the VM may not run here: ..."; empty when granted
+};
+
+// Whether the VMM gives its permit to run up in the same step in which it starts the operation, so
+// that the VM cannot be resumed between the two. From then on, whatever becomes of the operation,
+// the VM is not resumed before a later SendPermit grants it. A call that failed may or may not have
+// come so far: send the permit anew.
+enum class Hold { kNo, kYes };
+
 class VmPort {
  public:
   virtual ~VmPort() = default;
 
   // Reads every vCPU and kvmclock. REQUIRES: no other call on this port meanwhile.
-  virtual absl::StatusOr<Capture> ReadAll() = 0;
+  virtual absl::StatusOr<Capture> ReadAll(Hold hold) = 0;
 
   // Writes and reads back; all or nothing. REQUIRES: no other call on this port meanwhile.
-  virtual absl::StatusOr<Applied> WriteAll(const ApplyOrder& order) = 0;
+  virtual absl::StatusOr<Applied> WriteAll(const ApplyOrder& order, Hold hold) = 0;
+
+  // Tells the VMM whether the VM may run. Takes effect in the order in which calls and permits are
+  // sent: after the start of an operation that was sent before, and before one that is sent later.
+  // There is no answer. A VMM that does not take it is disconnected, and hears at its next
+  // registration how things are.
+  virtual void SendPermit(const Permit& permit) = 0;
 
   // Whether the VMM says that the VM is paused. REQUIRES: no other call on this port meanwhile.
   virtual absl::StatusOr<bool> IsPaused() = 0;

@@ -15,12 +15,14 @@
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "client/vmm/tsc_wire.h"
+#include "server/base/failpoint.h"
 #include "server/port/cooperative_port.h"
 
 namespace tsc_handoff::port {
 namespace {
 
 constexpr int kBacklog = 128;
+constexpr uint32_t kHelloFlags = TSC_WIRE_AWAITS_HANDOFF | TSC_WIRE_IS_RUNNING;
 constexpr char kOutOfDescriptors[] =
     "the agent is out of descriptors; raise its limit (LimitNOFILE), then try again";
 
@@ -308,7 +310,8 @@ absl::Status VmmListener::OnMessage(Connection& connection) {
 absl::Status VmmListener::OnHello(Connection& connection, const void* message, size_t size,
                                   std::vector<UniqueFd> fds) {
   tsc_wire_hello hello;
-  if (size != sizeof(hello) || fds.size() != 1) {
+  if (size != sizeof(hello)) return absl::InvalidArgumentError("a HELLO of the wrong length");
+  if (fds.size() != 1) {
     return absl::InvalidArgumentError("HELLO must carry one descriptor, the VM's");
   }
   std::memcpy(&hello, message, sizeof(hello));
@@ -320,8 +323,14 @@ absl::Status VmmListener::OnHello(Connection& connection, const void* message, s
     return absl::InvalidArgumentError(absl::StrCat("a VM of ", hello.vcpu_count, " vCPUs; 1 to ",
                                                    TSC_KVM_MAX_VCPUS, " can be registered"));
   }
+  if ((hello.flags & ~kHelloFlags) != 0) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("HELLO has flags ", hello.flags, ", of which this agent knows ", kHelloFlags));
+  }
   connection.vm_id = vm_id;
   connection.vcpu_count = hello.vcpu_count;
+  connection.flags = hello.flags;
+  connection.instance.assign(reinterpret_cast<const char*>(hello.instance), sizeof(hello.instance));
   connection.vm = std::move(fds.front());
   return absl::OkStatus();
 }
@@ -361,6 +370,9 @@ absl::Status VmmListener::Register(Connection& connection) {
   identity.vmm_uid = connection.uid;
   identity.port = connection.kind;
   identity.registered_at_ns = RealtimeNs();
+  identity.awaits_handoff = (connection.flags & TSC_WIRE_AWAITS_HANDOFF) != 0;
+  identity.vmm_instance = connection.instance;
+  identity.running_at_registration = (connection.flags & TSC_WIRE_IS_RUNNING) != 0;
 
   const int fd = connection.socket.get();
   std::vector<UniqueFd> descriptors = std::move(connection.vcpus);
@@ -373,8 +385,11 @@ absl::Status VmmListener::Register(Connection& connection) {
       std::move(identity),
       std::make_unique<CooperativePort>(connection.vm_id, connection.ids, std::move(port_socket)),
       std::move(descriptors));
+  vm->set_run_state(vm->identity().running_at_registration ? registry::RunState::kRunning
+                                                           : registry::RunState::kPaused);
   absl::Status added = registry_.Add(vm, [fd] {
     const tsc_wire_header welcome = {TSC_WIRE_MAGIC, TSC_WIRE_VERSION, TSC_WIRE_WELCOME, 0};
+    Failpoint("listener.welcome.sending");
     if (send(fd, &welcome, sizeof(welcome), MSG_NOSIGNAL | MSG_DONTWAIT) == sizeof(welcome))
       return absl::OkStatus();
     return absl::UnavailableError("the VMM ended its registration");
@@ -386,7 +401,20 @@ absl::Status VmmListener::Register(Connection& connection) {
   connection.registered = vm;
   --handshakes_;
   if (options_.on_event) options_.on_event(connection.vm_id, connection.pid, "registered");
+  Failpoint("listener.welcome.sent");
+  GiveFirstPermit(vm);
+  Failpoint("listener.permit.sent");
   return absl::OkStatus();
+}
+
+void VmmListener::GiveFirstPermit(const std::shared_ptr<registry::RegisteredVm>& vm) {
+  if (options_.on_registered) {
+    options_.on_registered(vm);
+  } else if (vm->identity().awaits_handoff) {
+    vm->SendPermit({.granted = false, .epoch = 0, .reason = "it awaits a handoff"});
+  } else {
+    vm->SendPermit({.granted = true, .epoch = 0, .reason = ""});
+  }
 }
 
 }  // namespace tsc_handoff::port

@@ -32,7 +32,12 @@ class VmmListener {
     std::string socket_path;     // empty: no socket, Adopt only
     size_t max_handshakes = 64;  // connections that have not registered yet
     // Told of each event in a sentence; called from the listener's thread.
-    std::function<void(const std::string& vm_id, int32_t pid, const std::string& what)> on_event;
+    std::function<void(const std::string& vm_id, int32_t pid, const std::string& what)> on_event =
+        nullptr;
+    // Sends the VM its first permit, without which it does not run. Called from the listener's
+    // thread when the registry has the VM; must be quick. Empty: the listener grants it itself,
+    // unless the VM awaits a handoff.
+    std::function<void(const std::shared_ptr<registry::RegisteredVm>&)> on_registered = nullptr;
   };
 
   static constexpr std::chrono::seconds kHandshakeTimeout{5};
@@ -66,6 +71,8 @@ class VmmListener {
     Clock::time_point deadline;
     std::string vm_id;
     uint32_t vcpu_count = 0;
+    uint32_t flags = 0;  // tsc_wire_hello_flag
+    std::string instance;
     UniqueFd vm;
     std::vector<uint32_t> ids;
     std::vector<UniqueFd> vcpus;
@@ -88,6 +95,7 @@ class VmmListener {
   absl::Status OnVcpus(Connection& connection, const void* message, size_t size,
                        std::vector<UniqueFd> fds);
   absl::Status Register(Connection& connection);
+  void GiveFirstPermit(const std::shared_ptr<registry::RegisteredVm>& vm);
   int NextTimeoutMs() const;
 
   const Options options_;

@@ -7,6 +7,34 @@
 
 namespace tsc_handoff::registry {
 
+VmLease VmLease::Glance(std::shared_ptr<RegisteredVm> vm) {
+  const std::lock_guard<std::mutex> lock(vm->use_mutex_);
+  if (vm->use_ != RegisteredVm::Use::kNone) return VmLease(nullptr);
+  vm->use_ = RegisteredVm::Use::kGlance;
+  return VmLease(std::move(vm));
+}
+
+VmLease VmLease::Operate(std::shared_ptr<RegisteredVm> vm, absl::Duration patience) {
+  RegisteredVm& used = *vm;
+  std::unique_lock<std::mutex> lock(used.use_mutex_);
+  const auto no_glance = [&] { return used.use_ != RegisteredVm::Use::kGlance; };
+  // Where there is no patience, there is no waiting either: simulations have one thread.
+  if (!no_glance() && patience > absl::ZeroDuration())
+    used.released_.wait_for(lock, absl::ToChronoNanoseconds(patience), no_glance);
+  if (used.use_ != RegisteredVm::Use::kNone) return VmLease(nullptr);
+  used.use_ = RegisteredVm::Use::kOperation;
+  return VmLease(std::move(vm));
+}
+
+VmLease::~VmLease() {
+  if (vm_ == nullptr) return;
+  {
+    const std::lock_guard<std::mutex> lock(vm_->use_mutex_);
+    vm_->use_ = RegisteredVm::Use::kNone;
+  }
+  vm_->released_.notify_all();
+}
+
 absl::Status VmRegistry::Add(std::shared_ptr<RegisteredVm> vm,
                              const std::function<absl::Status()>& announce) {
   std::lock_guard<std::mutex> lock(mutex_);
@@ -48,7 +76,7 @@ absl::StatusOr<std::shared_ptr<RegisteredVm>> VmRegistry::Find(const std::string
 absl::StatusOr<VmLease> VmRegistry::Lease(const std::string& vm_id) const {
   auto vm = Find(vm_id);
   if (!vm.ok()) return vm.status();
-  VmLease lease(*std::move(vm));
+  VmLease lease = VmLease::Operate(*std::move(vm), patience_);
   if (!lease.held()) {
     return Error(Reason::kVmBusy,
                  absl::StrCat("another operation on VM ", vm_id, " is in progress"),

@@ -1,12 +1,13 @@
 // The VMs of this host that the agent can reach, by id. Owns their descriptors and ports.
 //
 // Threading: VmRegistry and RegisteredVm may be used from any thread. A VM's port is reached
-// through a VmLease only, of which there is at most one at a time; a removed VM stays alive as long
-// as somebody holds it.
+// through a VmLease only, of which there is at most one at a time, but for its permit; a removed VM
+// stays alive as long as somebody holds it.
 #ifndef TSC_HANDOFF_SERVER_REGISTRY_VM_REGISTRY_H_
 #define TSC_HANDOFF_SERVER_REGISTRY_VM_REGISTRY_H_
 
 #include <atomic>
+#include <condition_variable>
 #include <cstdint>
 #include <functional>
 #include <map>
@@ -16,6 +17,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "absl/time/time.h"
 #include "server/base/unique_fd.h"
 #include "server/port/vm_port.h"
 
@@ -31,6 +33,11 @@ struct VmIdentity {
   uint32_t vmm_uid = 0;
   PortKind port = PortKind::kCooperative;
   int64_t registered_at_ns = 0;  // CLOCK_REALTIME
+  // What the VMM said when it registered.
+  bool awaits_handoff = false;  // a destination: it may run only when a handoff has arrived
+  std::string vmm_instance;     // 16 bytes that no other session has, the same when it
+                                // reconnects
+  bool running_at_registration = false;  // with a permit of before, or without one
 };
 
 class RegisteredVm {
@@ -48,35 +55,50 @@ class RegisteredVm {
   RunState run_state() const { return run_state_.load(std::memory_order_relaxed); }
   void set_run_state(RunState state) { run_state_.store(state, std::memory_order_relaxed); }
 
+  // Needs no lease; see port::VmPort.
+  void SendPermit(const port::Permit& permit) { port_->SendPermit(permit); }
+
  private:
   friend class VmLease;
   const VmIdentity identity_;
   const std::unique_ptr<port::VmPort> port_;
   const std::vector<UniqueFd> descriptors_;
   std::atomic<RunState> run_state_{RunState::kUnknown};
-  std::mutex in_use_;
+
+  std::mutex use_mutex_;
+  std::condition_variable released_;
+  enum class Use { kNone, kGlance, kOperation } use_ = Use::kNone;  // guarded by use_mutex_
 };
 
-// The right to operate on one VM.
+// The right to use one VM's port, alone.
 class VmLease {
  public:
-  // nullopt-like: !held() when somebody else has it.
-  explicit VmLease(std::shared_ptr<RegisteredVm> vm)
-      : vm_(std::move(vm)), lock_(vm_->in_use_, std::try_to_lock) {}
+  // A look whether the VM runs. !held() when somebody uses it: who does learns that himself.
+  static VmLease Glance(std::shared_ptr<RegisteredVm> vm);
+  // Anything else. Waits up to `patience` for a glance to end, so that nobody's looking on makes a
+  // call fail; !held() when somebody else operates on the VM.
+  static VmLease Operate(std::shared_ptr<RegisteredVm> vm, absl::Duration patience);
 
-  bool held() const { return lock_.owns_lock(); }
+  VmLease(VmLease&&) = default;
+  VmLease& operator=(VmLease&&) = delete;
+  ~VmLease();
+
+  bool held() const { return vm_ != nullptr; }
+  // REQUIRES: held(), for both.
   RegisteredVm& vm() const { return *vm_; }
-  // REQUIRES: held().
   port::VmPort& port() const { return *vm_->port_; }
 
  private:
-  std::shared_ptr<RegisteredVm> vm_;  // outlives lock_
-  std::unique_lock<std::mutex> lock_;
+  explicit VmLease(std::shared_ptr<RegisteredVm> vm) : vm_(std::move(vm)) {}
+
+  std::shared_ptr<RegisteredVm> vm_;  // null: not held
 };
 
 class VmRegistry {
  public:
-  explicit VmRegistry(size_t max_vms) : max_vms_(max_vms) {}
+  // `patience`: see VmLease::Operate. A look takes some ten microseconds, more when its VMM hangs.
+  explicit VmRegistry(size_t max_vms, absl::Duration patience = absl::Milliseconds(500))
+      : max_vms_(max_vms), patience_(patience) {}
 
   // `announce` tells the VMM, when nothing else can go wrong and before anybody can find the VM; it
   // must be quick. Errors: ALREADY_EXISTS when the id is taken (by whom stands in the message),
@@ -99,6 +121,7 @@ class VmRegistry {
 
  private:
   const size_t max_vms_;
+  const absl::Duration patience_;
   mutable std::mutex mutex_;
   std::map<std::string, std::shared_ptr<RegisteredVm>> vms_;  // guarded by mutex_
 };

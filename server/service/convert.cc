@@ -17,7 +17,8 @@ namespace {
 
 namespace v1 = tschandoff::v1;
 
-constexpr size_t kMaxVmId = 128;
+constexpr size_t kMaxId = 128;
+constexpr size_t kAgentIdBytes = 16;
 
 absl::Status Invalid(const std::string& field, const std::string& what) {
   return Error(Reason::kRequestInvalid, absl::StrCat(field, " ", what), {{"field", field}});
@@ -64,20 +65,38 @@ v1::ClockProbe ToProto(const time::ClockProbe& probe) {
 
 }  // namespace
 
-absl::Status CheckVmId(const std::string& vm_id) {
-  if (vm_id.empty()) return Invalid("vm_id", "is required");
-  if (vm_id.size() > kMaxVmId)
-    return Invalid("vm_id", absl::StrCat("is longer than ", kMaxVmId, " characters"));
-  for (char c : vm_id) {
+absl::Status CheckId(const std::string& field, const std::string& id) {
+  if (id.empty()) return Invalid(field, "is required");
+  if (id.size() > kMaxId)
+    return Invalid(field, absl::StrCat("is longer than ", kMaxId, " characters"));
+  for (char c : id) {
     if (!absl::ascii_isalnum(static_cast<unsigned char>(c)) && std::strchr("._:-", c) == nullptr) {
-      return Invalid("vm_id", "has a character outside [A-Za-z0-9._:-]");
+      return Invalid(field, "has a character outside [A-Za-z0-9._:-]");
     }
   }
   return absl::OkStatus();
 }
 
+absl::Status CheckRequest(const v1::GetTscStateRequest& request) {
+  absl::Status status = CheckId("vm_id", request.vm_id());
+  if (request.handoff_id().empty()) {
+    if (!request.destination_agent_id().empty() || !request.destination_vm_id().empty())
+      status.Update(Invalid("handoff_id", "is required with a destination"));
+    return status;
+  }
+  status.Update(CheckId("handoff_id", request.handoff_id()));
+  status.Update(CheckId("destination_vm_id", request.destination_vm_id()));
+  if (request.destination_agent_id().size() != kAgentIdBytes) {
+    status.Update(Invalid("destination_agent_id",
+                          absl::StrCat("has ", request.destination_agent_id().size(),
+                                       " bytes, not ", kAgentIdBytes,
+                                       "; take HostInfo.agent_id of the destination")));
+  }
+  return status;
+}
+
 absl::StatusOr<handoff::ApplyRequest> FromProto(const v1::SetTscStateRequest& request) {
-  absl::Status status = CheckVmId(request.vm_id());
+  absl::Status status = CheckId("vm_id", request.vm_id());
   status.Update(CheckDuration("max_error_ns", request.max_error_ns()));
   status.Update(CheckDuration("max_elapsed_ns", request.max_elapsed_ns()));
   if (!request.source_agent().empty())
@@ -144,7 +163,7 @@ v1::CompareClocksResponse ToProto(const handoff::Comparison& comparison) {
   return response;
 }
 
-v1::Vm ToProto(const registry::RegisteredVm& vm) {
+v1::Vm ToProto(const registry::RegisteredVm& vm, const handoff::VmStanding& standing) {
   const registry::VmIdentity& identity = vm.identity();
   v1::Vm proto;
   proto.set_vm_id(identity.vm_id);
@@ -165,6 +184,10 @@ v1::Vm ToProto(const registry::RegisteredVm& vm) {
       break;
   }
   proto.set_registered_at_ns(identity.registered_at_ns);
+  proto.set_may_run(standing.permit.granted);
+  proto.set_may_not_run_reason(standing.permit.reason);
+  proto.set_epoch(standing.permit.epoch);
+  proto.set_handoff_id(standing.handoff_id);
   return proto;
 }
 
@@ -217,6 +240,31 @@ v1::SetTscStateResponse ToProto(const handoff::ApplyOutcome& outcome) {
   AddWarnings(outcome.warnings, response);
   response.set_validated_only(outcome.validated_only);
   return response;
+}
+
+v1::Handoff ToProto(const handoff::HandoffView& view) {
+  const journal::HandoffRecord& record = *view.record;
+  v1::Handoff proto;
+  proto.set_handoff_id(record.ticket.handoff_id);
+  proto.set_side(static_cast<v1::Handoff::Side>(record.side));
+  proto.set_state(static_cast<v1::Handoff::State>(record.state));
+  proto.set_vm_id(record.vm_id);
+  *proto.mutable_ticket() = state::ToProto(record.ticket);
+  if (record.state == journal::State::kReleased) proto.set_release_proof(record.release_proof);
+  if (record.state == journal::State::kAborted) proto.set_abort_proof(record.abort_proof);
+  proto.set_begun_at_ns(record.begun_at_ns);
+  proto.set_changed_at_ns(record.changed_at_ns);
+  proto.set_undecided(view.undecided);
+  proto.set_silent_ns(static_cast<uint64_t>(view.silent_ns));
+  proto.set_restored(record.restored);
+  proto.set_vm_lost(view.vm_lost);
+  return proto;
+}
+
+absl::StatusOr<time::HandoffTicket> TicketFromProto(const v1::HandoffTicket& proto) {
+  auto ticket = state::FromProto(proto);
+  if (!ticket.ok()) return Invalid("ticket", "is not one: " + std::string(ticket.status().message()));
+  return ticket;
 }
 
 }  // namespace tsc_handoff::service

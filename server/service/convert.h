@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "server/handoff/handoff_controller.h"
 #include "server/handoff/timekeeper.h"
 #include "server/handoff/tsc_operations.h"
 #include "server/host/host_facts.h"
@@ -17,7 +18,10 @@
 
 namespace tsc_handoff::service {
 
-absl::Status CheckVmId(const std::string& vm_id);
+// Of a VM or a handoff: 1 to 128 characters of [A-Za-z0-9._:-].
+absl::Status CheckId(const std::string& field, const std::string& id);
+
+absl::Status CheckRequest(const tschandoff::v1::GetTscStateRequest& request);
 
 absl::StatusOr<handoff::ApplyRequest> FromProto(const tschandoff::v1::SetTscStateRequest& request);
 
@@ -26,9 +30,13 @@ tschandoff::v1::HostInfo ToProto(const host::HostFacts& host, const handoff::Clo
 tschandoff::v1::ClockInfo ToProto(const handoff::ClockNow& clock);
 tschandoff::v1::ClockReading ToProto(const time::ClockStamp& stamp);
 tschandoff::v1::CompareClocksResponse ToProto(const handoff::Comparison& comparison);
-tschandoff::v1::Vm ToProto(const registry::RegisteredVm& vm);
+tschandoff::v1::Vm ToProto(const registry::RegisteredVm& vm,
+                           const handoff::VmStanding& standing);
 tschandoff::v1::GetTscStateResponse ToProto(const handoff::CaptureOutcome& outcome);
 tschandoff::v1::SetTscStateResponse ToProto(const handoff::ApplyOutcome& outcome);
+// Discloses a proof only where the handoff has come to it. REQUIRES: a record.
+tschandoff::v1::Handoff ToProto(const handoff::HandoffView& view);
+absl::StatusOr<time::HandoffTicket> TicketFromProto(const tschandoff::v1::HandoffTicket& proto);
 
 }  // namespace tsc_handoff::service
 

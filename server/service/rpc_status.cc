@@ -12,6 +12,9 @@ namespace tsc_handoff::service {
 
 grpc::Status ToGrpcStatus(const absl::Status& status) {
   if (status.ok()) return grpc::Status::OK;
+  // The caller's own doing, and he does not read it any more.
+  if (absl::IsCancelled(status))
+    return grpc::Status(grpc::StatusCode::CANCELLED, std::string(status.message()));
   const auto reason = ReasonOf(status);
   const Reason shown = reason.value_or(Reason::kInternalError);
   const auto code = static_cast<grpc::StatusCode>(reason.has_value() ? status.code()

@@ -1,4 +1,5 @@
-// The TscAgent gRPC service: checks, calls the core, converts, counts, and logs each refusal once.
+// The TscAgent gRPC service: threads, deadlines and statuses of the calls; what they do is in
+// RpcHandlers. Counts each call, and logs each refusal once.
 //
 // Threading: gRPC's callback API calls the methods from its own threads. What may block on a VM
 // goes to the worker pool.
@@ -7,15 +8,15 @@
 
 #include <grpcpp/grpcpp.h>
 
+#include <atomic>
 #include <functional>
 #include <string>
 #include <vector>
 
-#include "server/handoff/timekeeper.h"
-#include "server/handoff/tsc_operations.h"
-#include "server/host/host_facts.h"
+#include "server/handoff/handoff_controller.h"
 #include "server/metrics/metrics.h"
-#include "server/registry/vm_registry.h"
+#include "server/service/handoff_watchers.h"
+#include "server/service/rpc_handlers.h"
 #include "server/service/worker_pool.h"
 #include "tschandoff/v1/tsc_agent.grpc.pb.h"
 
@@ -25,19 +26,22 @@ class TscAgentService final : public tschandoff::v1::TscAgent::CallbackService {
  public:
   // All outlive this; so does the server that this is registered with end before them.
   struct Parts {
-    const host::HostFacts& host;
-    registry::VmRegistry& registry;
-    handoff::Timekeeper& timekeeper;
-    handoff::TscOperations& operations;
+    RpcHandlers& handlers;
+    handoff::HandoffController& handoffs;
     metrics::Metrics& metrics;
     WorkerPool& pool;
-    std::function<std::string()> peer_address;  // where other hosts reach this agent; empty: none
   };
 
   explicit TscAgentService(const Parts& parts) : parts_(parts) {}
 
   // Names of the service's methods, for the metrics.
   static std::vector<std::string> MethodNames();
+
+  // A handoff's change, for those who watch.
+  void Changed(const journal::HandoffRecord& record);
+
+  // From now on calls are refused with AGENT_STOPPING, and streams end.
+  void Stop();
 
   grpc::ServerUnaryReactor* GetHostInfo(grpc::CallbackServerContext* context,
                                         const tschandoff::v1::GetHostInfoRequest* request,
@@ -54,6 +58,21 @@ class TscAgentService final : public tschandoff::v1::TscAgent::CallbackService {
   grpc::ServerUnaryReactor* SetTscState(grpc::CallbackServerContext* context,
                                         const tschandoff::v1::SetTscStateRequest* request,
                                         tschandoff::v1::SetTscStateResponse* response) override;
+  grpc::ServerUnaryReactor* CommitHandoff(
+      grpc::CallbackServerContext* context, const tschandoff::v1::CommitHandoffRequest* request,
+      tschandoff::v1::CommitHandoffResponse* response) override;
+  grpc::ServerUnaryReactor* AbortHandoff(grpc::CallbackServerContext* context,
+                                         const tschandoff::v1::AbortHandoffRequest* request,
+                                         tschandoff::v1::AbortHandoffResponse* response) override;
+  grpc::ServerUnaryReactor* GetHandoff(grpc::CallbackServerContext* context,
+                                       const tschandoff::v1::GetHandoffRequest* request,
+                                       tschandoff::v1::GetHandoffResponse* response) override;
+  grpc::ServerUnaryReactor* ListHandoffs(grpc::CallbackServerContext* context,
+                                         const tschandoff::v1::ListHandoffsRequest* request,
+                                         tschandoff::v1::ListHandoffsResponse* response) override;
+  grpc::ServerWriteReactor<tschandoff::v1::WatchHandoffsResponse>* WatchHandoffs(
+      grpc::CallbackServerContext* context,
+      const tschandoff::v1::WatchHandoffsRequest* request) override;
   grpc::ServerUnaryReactor* ProbeClock(grpc::CallbackServerContext* context,
                                        const tschandoff::v1::ProbeClockRequest* request,
                                        tschandoff::v1::ProbeClockResponse* response) override;
@@ -72,20 +91,9 @@ class TscAgentService final : public tschandoff::v1::TscAgent::CallbackService {
   void Finish(grpc::CallbackServerContext* context, grpc::ServerUnaryReactor* reactor,
               const char* method, absl::Time started, const absl::Status& status);
 
-  absl::Status DoListVms(const tschandoff::v1::ListVmsRequest& request,
-                         tschandoff::v1::ListVmsResponse& response);
-  absl::Status DoGetVm(const std::string& vm_id, tschandoff::v1::GetVmResponse& response);
-  absl::Status DoGetTscState(const std::string& vm_id,
-                             tschandoff::v1::GetTscStateResponse& response);
-  absl::Status DoSetTscState(const grpc::CallbackServerContext& context,
-                             const tschandoff::v1::SetTscStateRequest& request,
-                             tschandoff::v1::SetTscStateResponse& response);
-  absl::Status DoProbeClock(tschandoff::v1::ProbeClockResponse& response);
-  absl::Status DoCompareClocks(const std::string& peer,
-                               tschandoff::v1::CompareClocksResponse& response);
-  void CountIoctlError(const absl::Status& status);
-
   const Parts parts_;
+  HandoffWatchers watchers_;
+  std::atomic<bool> stopping_{false};
 };
 
 }  // namespace tsc_handoff::service

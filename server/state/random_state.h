@@ -29,9 +29,8 @@ class RandomState {
                                            .read_error_ns = static_cast<int64_t>(Extreme() >> 1),
                                            .master_clock = Below(2) == 0};
     }
-    if (Below(3) != 0) {
-      for (int i = 0; i < 16; ++i) state.boot_id.push_back(static_cast<char>(Below(256)));
-    }
+    if (Below(3) != 0) state.boot_id = Bytes(16);
+    if (Below(3) == 0) state.handoff = Ticket();
     AddIds(state.vcpus);
     Fill(state.vcpus, &time::VcpuTsc::guest_tsc_ticks);
     Fill(state.vcpus, &time::VcpuTsc::tsc_adjust_ticks);
@@ -47,6 +46,22 @@ class RandomState {
     constexpr uint64_t kAllBits = std::numeric_limits<uint64_t>::max();
     constexpr uint64_t kExtremes[] = {0, 1, kMax, kMax + 1, kAllBits, kAllBits - 1};
     return Below(3) == 0 ? kExtremes[Below(6)] : random_();
+  }
+
+  std::string Bytes(size_t count) {
+    std::string bytes;
+    for (size_t i = 0; i < count; ++i) bytes.push_back(static_cast<char>(Below(256)));
+    return bytes;
+  }
+
+  time::HandoffTicket Ticket() {
+    return {.handoff_id = VmId(),
+            .epoch = std::max<uint64_t>(1, Extreme() >> 1),
+            .source_agent_id = Bytes(16),
+            .destination_agent_id = Bytes(16),
+            .destination_vm_id = VmId(),
+            .release_digest = Bytes(32),
+            .abort_digest = Bytes(32)};
   }
 
   std::string VmId() {

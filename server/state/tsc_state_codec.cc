@@ -20,9 +20,11 @@ namespace v1 = ::tschandoff::v1;
 
 constexpr uint32_t kMaxVcpus = 1024;
 constexpr uint32_t kMaxVcpuId = 4095;
-constexpr size_t kMaxVmIdLength = 128;
+constexpr size_t kMaxIdLength = 128;
 constexpr uint32_t kMaxTaiOffsetS = 1000;
 constexpr size_t kBootIdBytes = 16;
+constexpr size_t kAgentIdBytes = 16;
+constexpr size_t kDigestBytes = 32;
 
 absl::Status Corrupt(absl::string_view field, absl::string_view why) {
   return Error(Reason::kStateCorrupt, absl::StrCat("the state's ", field, " ", why),
@@ -104,19 +106,23 @@ absl::Status CheckNs(absl::string_view field, uint64_t value, uint64_t lowest) {
   return CheckRange(field, value, lowest, std::numeric_limits<int64_t>::max());
 }
 
-absl::Status CheckVmId(const std::string& vm_id) {
-  if (vm_id.empty() || vm_id.size() > kMaxVmIdLength) {
-    return Corrupt("vm_id",
-                   absl::StrCat("has ", vm_id.size(), " characters, not 1 to ", kMaxVmIdLength));
+absl::Status CheckId(absl::string_view field, const std::string& id) {
+  if (id.empty() || id.size() > kMaxIdLength) {
+    return Corrupt(field, absl::StrCat("has ", id.size(), " characters, not 1 to ", kMaxIdLength));
   }
   const auto allowed = [](char c) {
     return (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '.' ||
            c == '_' || c == ':' || c == '-';
   };
-  if (!std::all_of(vm_id.begin(), vm_id.end(), allowed)) {
-    return Corrupt("vm_id", "has characters other than A-Z a-z 0-9 . _ : -");
+  if (!std::all_of(id.begin(), id.end(), allowed)) {
+    return Corrupt(field, "has characters other than A-Z a-z 0-9 . _ : -");
   }
   return absl::OkStatus();
+}
+
+absl::Status CheckBytes(absl::string_view field, const std::string& bytes, size_t size) {
+  if (bytes.size() == size) return absl::OkStatus();
+  return Corrupt(field, absl::StrCat("has ", bytes.size(), " bytes, not ", size));
 }
 
 absl::StatusOr<time::ReferenceMethod> DecodeMethod(v1::TimeReference::Method method) {
@@ -217,7 +223,7 @@ absl::Status DecodeVcpus(const v1::TscStatePayload& payload, std::vector<time::V
 
 absl::StatusOr<time::TscState> DecodePayload(const v1::TscStatePayload& payload) {
   absl::Status status = CheckNoUnknownFields(payload, "payload");
-  status.Update(CheckVmId(payload.vm_id()));
+  status.Update(CheckId("vm_id", payload.vm_id()));
   status.Update(CheckRange("guest_tsc_khz", payload.guest_tsc_khz(), 1,
                            std::numeric_limits<uint32_t>::max()));
   if (!payload.boot_id().empty() && payload.boot_id().size() != kBootIdBytes) {
@@ -239,6 +245,11 @@ absl::StatusOr<time::TscState> DecodePayload(const v1::TscStatePayload& payload)
     if (!kvmclock.ok()) return kvmclock.status();
     state.kvmclock = *kvmclock;
   }
+  if (payload.has_handoff()) {
+    absl::StatusOr<time::HandoffTicket> ticket = FromProto(payload.handoff());
+    if (!ticket.ok()) return ticket.status();
+    state.handoff = *std::move(ticket);
+  }
   if (status = DecodeVcpus(payload, state.vcpus); !status.ok()) return status;
   return state;
 }
@@ -259,6 +270,39 @@ v1::TimeReference ToProto(const time::TimeReference& reference) {
                        ? v1::TimeReference::METHOD_KVM_GET_CLOCK
                        : v1::TimeReference::METHOD_BRACKETED);
   return proto;
+}
+
+v1::HandoffTicket ToProto(const time::HandoffTicket& ticket) {
+  v1::HandoffTicket proto;
+  proto.set_handoff_id(ticket.handoff_id);
+  proto.set_epoch(ticket.epoch);
+  proto.set_source_agent_id(ticket.source_agent_id);
+  proto.set_destination_agent_id(ticket.destination_agent_id);
+  proto.set_destination_vm_id(ticket.destination_vm_id);
+  proto.set_release_digest(ticket.release_digest);
+  proto.set_abort_digest(ticket.abort_digest);
+  return proto;
+}
+
+absl::StatusOr<time::HandoffTicket> FromProto(const v1::HandoffTicket& proto) {
+  absl::Status status = CheckNoUnknownFields(proto, "handoff");
+  status.Update(CheckId("handoff.handoff_id", proto.handoff_id()));
+  status.Update(
+      CheckRange("handoff.epoch", proto.epoch(), 1, std::numeric_limits<int64_t>::max()));
+  status.Update(CheckBytes("handoff.source_agent_id", proto.source_agent_id(), kAgentIdBytes));
+  status.Update(
+      CheckBytes("handoff.destination_agent_id", proto.destination_agent_id(), kAgentIdBytes));
+  status.Update(CheckId("handoff.destination_vm_id", proto.destination_vm_id()));
+  status.Update(CheckBytes("handoff.release_digest", proto.release_digest(), kDigestBytes));
+  status.Update(CheckBytes("handoff.abort_digest", proto.abort_digest(), kDigestBytes));
+  if (!status.ok()) return status;
+  return time::HandoffTicket{proto.handoff_id(),
+                             proto.epoch(),
+                             proto.source_agent_id(),
+                             proto.destination_agent_id(),
+                             proto.destination_vm_id(),
+                             proto.release_digest(),
+                             proto.abort_digest()};
 }
 
 v1::TscState Encode(const time::TscState& state) {
@@ -283,6 +327,7 @@ v1::TscState Encode(const time::TscState& state) {
     payload.mutable_kvmclock()->set_master_clock(state.kvmclock->master_clock);
   }
   payload.set_boot_id(state.boot_id);
+  if (state.handoff.has_value()) *payload.mutable_handoff() = ToProto(*state.handoff);
   v1::TscState sealed;
   sealed.set_format_version(kFormatVersion);
   payload.SerializeToString(sealed.mutable_payload());

@@ -25,6 +25,10 @@ absl::StatusOr<time::TscState> Decode(const tschandoff::v1::TscState& sealed);
 // The wire form of a reference, also used in replies.
 tschandoff::v1::TimeReference ToProto(const time::TimeReference& reference);
 
+// The wire form of a ticket, also used in requests and replies. FromProto's errors: kStateCorrupt.
+tschandoff::v1::HandoffTicket ToProto(const time::HandoffTicket& ticket);
+absl::StatusOr<time::HandoffTicket> FromProto(const tschandoff::v1::HandoffTicket& proto);
+
 }  // namespace tsc_handoff::state
 
 #endif  // TSC_HANDOFF_SERVER_STATE_TSC_STATE_CODEC_H_

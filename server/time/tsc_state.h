@@ -45,6 +45,19 @@ struct KvmClockValue {
   bool master_clock = false;
 };
 
+// Binds a state to one handoff. See HandoffTicket in tsc_state.proto.
+struct HandoffTicket {
+  std::string handoff_id;
+  uint64_t epoch = 0;                // at least 1
+  std::string source_agent_id;       // 16 bytes
+  std::string destination_agent_id;  // 16 bytes
+  std::string destination_vm_id;
+  std::string release_digest;  // SHA-256, 32 bytes
+  std::string abort_digest;    // SHA-256, 32 bytes
+
+  bool operator==(const HandoffTicket&) const = default;
+};
+
 struct TscState {
   std::string vm_id;
   std::optional<TimeReference> reference;
@@ -52,6 +65,7 @@ struct TscState {
   std::vector<VcpuTsc> vcpus;  // ascending ids
   std::optional<KvmClockValue> kvmclock;
   std::string boot_id;  // 16 bytes or empty
+  std::optional<HandoffTicket> handoff;  // none: a plain state
 };
 
 }  // namespace tsc_handoff::time

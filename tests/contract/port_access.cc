@@ -10,11 +10,8 @@
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
-#include "client/vmm/tsc_vmm.h"
-#include "client/vmm/tsc_wire.h"
 #include "server/base/error.h"
 #include "server/base/unique_fd.h"
-#include "server/port/cooperative_port.h"
 #include "server/port/fault.h"
 
 namespace tsc_handoff::contract {
@@ -70,73 +67,43 @@ tsc_kvm_fault FaultOf(const absl::Status& status) {
   return fault;
 }
 
-class Cooperative final : public Access {
- public:
-  Cooperative(tsc_vmm* session, std::unique_ptr<port::CooperativePort> port)
-      : session_(session), port_(std::move(port)) {}
-  ~Cooperative() override { tsc_vmm_close(session_); }
-
-  CaptureResult Capture() override {
-    CaptureResult out;
-    absl::StatusOr<port::Capture> capture = port_->ReadAll();
-    out.fault = FaultOf(capture.status());
-    if (capture.ok()) {
-      out.vcpus = std::move(capture->vcpus);
-      out.kvmclock = capture->kvmclock;
-    }
-    return out;
-  }
-
-  ApplyResult Apply(const tsc_kvm_target& target,
-                    const std::vector<tsc_vcpu_state>& wanted) override {
-    ApplyResult out;
-    absl::StatusOr<port::Applied> applied = port_->WriteAll({target, wanted});
-    out.fault = FaultOf(applied.status());
-    if (applied.ok()) {
-      out.before = std::move(applied->before);
-      out.after = std::move(applied->after);
-      out.kvmclock = applied->kvmclock;
-    }
-    return out;
-  }
-
- private:
-  tsc_vmm* const session_;
-  const std::unique_ptr<port::CooperativePort> port_;
-};
-
 // Receives one message of the registration; the descriptors that come with it are closed by not
 // taking them.
-absl::StatusOr<uint16_t> ReceiveType(int socket) {
-  alignas(8) unsigned char bytes[sizeof(tsc_wire_vcpus)];
-  ssize_t length = recv(socket, bytes, sizeof(bytes), 0);
+absl::StatusOr<std::vector<unsigned char>> ReceiveMessage(int socket, uint16_t type) {
+  std::vector<unsigned char> bytes(sizeof(tsc_wire_vcpus));
+  const ssize_t length = recv(socket, bytes.data(), bytes.size(), 0);
   if (length < static_cast<ssize_t>(sizeof(tsc_wire_header))) {
     return absl::InternalError(absl::StrCat("the session did not register: ", strerror(errno)));
   }
+  bytes.resize(static_cast<size_t>(length));
   tsc_wire_header header;
-  memcpy(&header, bytes, sizeof(header));
-  return header.type;
+  memcpy(&header, bytes.data(), sizeof(header));
+  if (header.type != type) return absl::InternalError("not a registration");
+  return bytes;
 }
 
-// Plays the agent's part of the registration.
-absl::Status Welcome(int socket, uint32_t vcpu_count) {
-  uint32_t messages = 1 + (vcpu_count + TSC_WIRE_FDS_PER_MESSAGE - 1) / TSC_WIRE_FDS_PER_MESSAGE;
-  for (uint32_t i = 0; i < messages; ++i) {
-    absl::StatusOr<uint16_t> type = ReceiveType(socket);
-    if (!type.ok()) return type.status();
-    if (*type != (i == 0 ? TSC_WIRE_HELLO : TSC_WIRE_VCPUS))
-      return absl::InternalError("not a registration");
+// Plays the agent's part of the registration, up to WELCOME.
+absl::StatusOr<tsc_wire_hello> Welcome(int socket, uint32_t vcpu_count) {
+  const auto first = ReceiveMessage(socket, TSC_WIRE_HELLO);
+  if (!first.ok()) return first.status();
+  tsc_wire_hello hello;
+  if (first->size() != sizeof(hello)) return absl::InternalError("no HELLO");
+  memcpy(&hello, first->data(), sizeof(hello));
+  for (uint32_t seen = 0; seen < vcpu_count; seen += TSC_WIRE_FDS_PER_MESSAGE) {
+    if (const auto vcpus = ReceiveMessage(socket, TSC_WIRE_VCPUS); !vcpus.ok())
+      return vcpus.status();
   }
   tsc_wire_header welcome = {TSC_WIRE_MAGIC, TSC_WIRE_VERSION, TSC_WIRE_WELCOME, 0};
   if (send(socket, &welcome, sizeof(welcome), MSG_NOSIGNAL) != sizeof(welcome)) {
     return absl::InternalError(absl::StrCat("send: ", strerror(errno)));
   }
-  return absl::OkStatus();
+  return hello;
 }
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<Access>> CooperativeAccess(ContractVm& vm) {
+absl::StatusOr<std::unique_ptr<VmmSession>> VmmSession::Open(ContractVm& vm,
+                                                             const VmmOptions& options) {
   int ends[2];
   if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) != 0) {
     return absl::InternalError(absl::StrCat("socketpair: ", strerror(errno)));
@@ -149,20 +116,53 @@ absl::StatusOr<std::unique_ptr<Access>> CooperativeAccess(ContractVm& vm) {
   config.vcpus = handles.vcpus;
   config.vcpu_count = handles.vcpu_count;
   config.ops = vm.interposer().ops();
-  tsc_vmm* session = nullptr;
+  config.awaits_handoff = options.awaits_handoff ? 1 : 0;
+  std::unique_ptr<VmmSession> out(new VmmSession());
   char why[TSC_VMM_ERROR_SIZE] = "";
-  if (tsc_vmm_open_socket(&config, ends[1], &session, why) != 0) return absl::InternalError(why);
-  absl::Status welcomed = Welcome(agent_end.get(), handles.vcpu_count);
-  if (welcomed.ok() && tsc_vmm_wait_registered(session, kWaitMs, why) != 0)
-    welcomed = absl::InternalError(why);
-  if (!welcomed.ok()) {
-    tsc_vmm_close(session);
-    return welcomed;
-  }
+  if (tsc_vmm_open_socket(&config, ends[1], &out->session_, why) != 0)
+    return absl::InternalError(why);
+  auto hello = Welcome(agent_end.get(), handles.vcpu_count);
+  if (!hello.ok()) return hello.status();
+  out->hello_ = *hello;
   std::vector<uint32_t> ids;
   for (uint32_t i = 0; i < handles.vcpu_count; ++i) ids.push_back(handles.vcpus[i].id);
-  return std::make_unique<Cooperative>(session, std::make_unique<port::CooperativePort>(
-                                                    kVmId, std::move(ids), std::move(agent_end)));
+  out->port_ = std::make_unique<port::CooperativePort>(kVmId, std::move(ids), std::move(agent_end));
+  if (!options.first_permit) return out;
+  out->Grant();
+  if (tsc_vmm_wait_registered(out->session_, kWaitMs, why) != 0) return absl::InternalError(why);
+  return out;
+}
+
+VmmSession::~VmmSession() {
+  if (session_ != nullptr) tsc_vmm_close(session_);
+}
+
+CaptureResult VmmSession::Capture(port::Hold hold) {
+  CaptureResult out;
+  absl::StatusOr<port::Capture> capture = port_->ReadAll(hold);
+  out.fault = FaultOf(capture.status());
+  if (capture.ok()) {
+    out.vcpus = std::move(capture->vcpus);
+    out.kvmclock = capture->kvmclock;
+  }
+  return out;
+}
+
+ApplyResult VmmSession::Apply(const tsc_kvm_target& target,
+                              const std::vector<tsc_vcpu_state>& wanted, port::Hold hold) {
+  ApplyResult out;
+  absl::StatusOr<port::Applied> applied = port_->WriteAll({target, wanted}, hold);
+  out.fault = FaultOf(applied.status());
+  if (applied.ok()) {
+    out.before = std::move(applied->before);
+    out.after = std::move(applied->after);
+    out.kvmclock = applied->kvmclock;
+  }
+  return out;
+}
+
+absl::StatusOr<std::unique_ptr<Access>> CooperativeAccess(ContractVm& vm) {
+  return VmmSession::Open(vm, {});
 }
 
 }  // namespace tsc_handoff::contract

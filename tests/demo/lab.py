@@ -20,6 +20,7 @@ from ..witness import WitnessControl, start_witness
 
 AGENT_PORT = 50051
 VMM_SOCKET = "/run/tsc-handoff-vmm.sock"
+JOURNAL = "/run/tsc-handoff-journal/journal.db"
 PROGRAMS = ("server/agent/tsc-agent", "client/tscctl/tscctl", "tests/witness/witness")
 
 
@@ -80,7 +81,7 @@ class Agent:
         link = ["--listen", self.peer_address, "--peer-address", self.peer_address] if self.peer_address else []
         return self.node.start(
             [binary("server/agent/tsc-agent"), "--listen", f"10.0.2.15:{AGENT_PORT}", *link, "--insecure-network",
-             "--vmm-socket", VMM_SOCKET, *arguments], name="tsc-agent")
+             "--vmm-socket", VMM_SOCKET, "--journal", JOURNAL, *arguments], name="tsc-agent")
 
     def stop(self) -> None:
         """In order: it is asked to end."""

@@ -5,7 +5,9 @@ from __future__ import annotations
 import itertools
 import pathlib
 
-from ..demo.lab import Lab, Truth, TscctlResult, find_truth, kvmclock_reading, patiently, signed, tscctl
+import pytest
+
+from ..demo.lab import JOURNAL, Lab, Truth, TscctlResult, find_truth, kvmclock_reading, patiently, signed, tscctl
 from ..demo.real import adjusts, phases, witness_arguments
 from ..witness import WitnessControl
 from .support import error_of, listed, wait_for
@@ -208,11 +210,16 @@ def test_a_vm_is_found_again_after_its_agent_restarted(lab: Lab) -> None:
     witness.quit()
 
 
-def test_a_second_agent_does_not_take_the_sockets_away(lab: Lab) -> None:
+@pytest.mark.parametrize(("journal", "says"), [
+    ("/run/another/journal.db", "another tsc-agent already serves"),
+    (JOURNAL, "another agent has the journal"),
+], ids=["sockets", "journal"])
+def test_a_second_agent_takes_nothing_away(lab: Lab, journal: str, says: str) -> None:
     agent = lab.agents[0]
-    done = agent.node.run([*agent.process.argv, "--metrics", ""], timeout=20, check=False)
+    arguments = [journal if argument == JOURNAL else argument for argument in agent.process.argv]
+    done = agent.node.run([*arguments, "--metrics", ""], timeout=20, check=False)
     assert done.returncode == 1
-    assert "another tsc-agent already serves" in done.stderr
+    assert says in done.stderr
     agent.wait_serving()
 
 

@@ -185,7 +185,7 @@ TEST(HandoffByTheLibrary, ReportsPhaseAndTimes) {
   request.apply.set_mode(v1::APPLY_MODE_ELAPSED);
   const client::HandoffReport report = client::Handoff(*pair.from, *pair.to, request);
   EXPECT_TRUE(report.status.ok()) << report.status;
-  EXPECT_EQ(report.stage, client::HandoffStage::kApplied);
+  EXPECT_EQ(report.end, client::HandoffEnd::kMoved) << report.situation;
   EXPECT_EQ(report.phase_error_ticks, 0u);
   ExpectTrueErrorWithin(pair, report.apply, 2'100'000);
 }

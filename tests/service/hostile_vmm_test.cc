@@ -1,14 +1,18 @@
 // VMMs that speak the protocol by hand, and wrongly: registrations that are refused, VMMs that hang
 // or lie.
+#include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <array>
+#include <atomic>
 #include <cerrno>
 #include <cstring>
+#include <filesystem>
 #include <memory>
 #include <string>
 #include <thread>
@@ -159,12 +163,32 @@ const BadRegistration kBadRegistrations[] = {
     {"HELLO without a descriptor", [](WirePeer& p) { p.Send(WirePeer::Hello("x", 1)); },
      "one descriptor"},
     {"HELLO with two", [](WirePeer& p) { p.Send(WirePeer::Hello("x", 1), 2); }, "one descriptor"},
+    {"unknown flags",
+     [](WirePeer& p) {
+       tsc_wire_hello hello = WirePeer::Hello("x", 1);
+       hello.flags = TSC_WIRE_AWAITS_HANDOFF | 4;
+       p.Send(hello, 1);
+     },
+     "HELLO has flags 5"},
+    {"a HELLO as version 1 had it",
+     [](WirePeer& p) {
+       tsc_wire_hello hello = WirePeer::Hello("x", 1);
+       hello.header.version = 1;
+       p.SendBytes(&hello, 152, std::vector<int>(1, STDIN_FILENO));
+     },
+     "the VMM speaks version 1 of the protocol, this agent 2; link the tsc_vmm library of"},
+    {"a HELLO of version 1's length",
+     [](WirePeer& p) {
+       const tsc_wire_hello hello = WirePeer::Hello("x", 1);
+       p.SendBytes(&hello, 152, std::vector<int>(1, STDIN_FILENO));
+     },
+     "wrong length"},
     {"a torn HELLO",
      [](WirePeer& p) {
        const tsc_wire_hello hello = WirePeer::Hello("x", 1);
        p.SendBytes(&hello, sizeof(hello) - 1);
      },
-     "one descriptor"},
+     "wrong length"},
     {"no id", [](WirePeer& p) { p.Send(WirePeer::Hello("", 1), 1); }, "1 to 128 characters"},
     {"an id of 129", [](WirePeer& p) { p.Send(WirePeer::Hello(std::string(129, 'x'), 1), 1); },
      "1 to 128 characters"},
@@ -235,6 +259,43 @@ const BadRegistration kBadRegistrations[] = {
      "above 4095"},
 };
 
+// Late answers are dropped one by one; no number of them keeps a call from ending in time.
+TEST_F(Registration, VmmThatFloodsWithLateAnswersIsGoneInTime) {
+  WirePeer peer(socket_path());
+  ASSERT_EQ(peer.Register("flood", {0}), "");
+  ExpectRefused(client_->GetTscState("flood").status(), StatusCode::kUnavailable, "VMM_GONE");
+  std::atomic<bool> stop{false};
+  std::thread flood([&] {
+    const WirePeer::Bytes late = WirePeer::ReadDone(1, {0});
+    while (!stop && peer.SendBytes(late.data(), late.size())) {
+    }
+  });
+  const absl::Time started = absl::Now();
+  ExpectRefused(client_->GetTscState("flood").status(), StatusCode::kUnavailable, "VMM_GONE");
+  EXPECT_LT(absl::Now() - started, absl::Seconds(3));
+  EXPECT_TRUE(client_->GetHostInfo().ok()) << "the agent lives";
+  stop = true;
+  node_->StopAgent();  // also ends a send that waits
+  flood.join();
+}
+
+TEST_F(Registration, VmmThatGoesOnRegisteringHoldsUpNobody) {
+  int ends[2];
+  ASSERT_EQ(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends), 0);
+  ASSERT_EQ(fcntl(ends[1], F_SETFL, O_NONBLOCK), 0);
+  WirePeer peer{UniqueFd(ends[1])};
+  node_->agent().Adopt(UniqueFd(ends[0]));
+  EXPECT_TRUE(peer.Send(WirePeer::Hello("flood", 50), 1));
+  for (uint32_t id = 0; id < 50; ++id)
+    EXPECT_TRUE(Await([&] { return peer.Send(WirePeer::Vcpus({id}), 1); }));
+  EXPECT_TRUE(Await([&] { return VmCount() == 1; }));
+  while (peer.Send(WirePeer::Vcpus({50}), 1)) {  // until the socket is full
+  }
+  WirePeer quick(socket_path());
+  EXPECT_EQ(quick.Register("quick", {0}), "");
+  ExpectRefused(client_->GetTscState("flood").status(), StatusCode::kUnavailable, "VMM_GONE");
+}
+
 TEST_F(Registration, WrongOnesAreRefusedInASentence) {
   for (const BadRegistration& bad : kBadRegistrations) {
     SCOPED_TRACE(bad.name);
@@ -265,8 +326,10 @@ TEST_F(Registration, TooManyAtOnceAreRefused) {
 
 TEST_F(Registration, AgentWithoutDescriptorsSaysSoAndRecovers) {
   const std::string path = directory_ + "/small.sock";
-  Child agent({"tests/sim_agent/sim_agent", "--role", "agent", "--host", "vmx:2100000",
-               "--vmm-socket", path});
+  const std::string journal = directory_ + "/journal";
+  mkdir(journal.c_str(), 0700);
+  Child agent({"tests/sim_agent/sim_agent", "--role", "agent", "--host",
+               "vmx:2100000:journal=" + journal + "/journal.db", "--vmm-socket", path});
   ASSERT_THAT(agent.ReadLine(), HasSubstr("\"ready\""));
   const rlimit limit = {100, 100};
   ASSERT_EQ(prlimit(agent.pid(), RLIMIT_NOFILE, &limit, nullptr), 0) << strerror(errno);
@@ -282,6 +345,7 @@ TEST_F(Registration, AgentWithoutDescriptorsSaysSoAndRecovers) {
   agent.Kill();
   unlink(path.c_str());
   unlink((path + ".lock").c_str());
+  std::filesystem::remove_all(journal);
 }
 
 }  // namespace

@@ -126,10 +126,10 @@ void Pair::Start(const PairOptions& options) {
   auto destination_node = sim::SimNode::Start(time, options.destination);
   ASSERT_TRUE(destination_node.ok()) << destination_node.status();
   destination = *std::move(destination_node);
-  auto guest = source->AddGuest(options.guest);
+  auto guest = source->AddGuest(options.guest, options.in_process);
   ASSERT_TRUE(guest.ok()) << guest.status();
   source_vm = *std::move(guest);
-  guest = destination->AddGuest(options.destination_guest);
+  guest = destination->AddGuest(options.destination_guest, options.in_process);
   ASSERT_TRUE(guest.ok()) << guest.status();
   destination_vm = *std::move(guest);
   source->host().clock().DelayEachRead(kClockReadNs);

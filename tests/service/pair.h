@@ -34,6 +34,7 @@ struct PairOptions {
   sim::SimNodeOptions destination;
   sim::SimGuestOptions guest;              // 4 vCPUs, unequal phases and TSC_ADJUST
   sim::SimGuestOptions destination_guest;  // the same without these
+  bool in_process = true;                  // else the VMMs connect to the agents' sockets
 };
 
 // A VM without anything special.

@@ -20,6 +20,7 @@
 #include "tests/service/child.h"
 #include "tests/service/pair.h"
 #include "tests/service/registration.h"
+#include "tests/service/wire_peer.h"
 
 namespace tsc_handoff {
 namespace {
@@ -115,6 +116,61 @@ TEST_F(Registration, AgentThatRestartsFindsItsVmsAgain) {
   EXPECT_EQ((*guest)->Offsets(), offsets);
 }
 
+TEST_F(Registration, GivesThePermitToRunUnlessAHandoffIsAwaited) {
+  WirePeer ordinary(socket_path());
+  ASSERT_EQ(ordinary.Register("ordinary", {0}), "");
+  EXPECT_EQ(ordinary.first_permit().granted, 1u);
+  EXPECT_EQ(ordinary.first_permit().epoch, 0u);
+  EXPECT_STREQ(ordinary.first_permit().text, "");
+  WirePeer destination(socket_path());
+  ASSERT_EQ(destination.Register("destination", {0}, TSC_WIRE_AWAITS_HANDOFF), "");
+  EXPECT_EQ(destination.first_permit().granted, 0u);
+  EXPECT_THAT(destination.first_permit().text, HasSubstr("it awaits a handoff"));
+}
+
+TEST_F(Registration, DestinationIsNotResumedBeforeItsHandoff) {
+  sim::SimGuestOptions options = Named("destination");
+  options.awaits_handoff = true;
+  auto guest = node_->AddGuest(options, false);
+  ASSERT_TRUE(guest.ok()) << guest.status();
+  EXPECT_THAT(std::string((*guest)->MayRun().message()), HasSubstr("it awaits a handoff"));
+  const absl::Status resumed = (*guest)->Resume();
+  EXPECT_EQ(resumed.code(), StatusCode::kFailedPrecondition);
+  EXPECT_THAT(std::string(resumed.message()), HasSubstr("it awaits a handoff"));
+  EXPECT_TRUE(client_->GetTscState("destination").ok()) << "it is paused";
+}
+
+TEST_F(Registration, ShowsWhetherTheVmRuns) {
+  WirePeer paused(socket_path());
+  ASSERT_EQ(paused.Register("a-paused", {0}), "");
+  WirePeer running(socket_path());
+  ASSERT_EQ(running.Register("b-running", {0}, TSC_WIRE_IS_RUNNING), "");
+  const auto vms = client_->ListVms();
+  ASSERT_TRUE(vms.ok()) << vms.status();
+  ASSERT_EQ(vms->size(), 2u);
+  EXPECT_EQ((*vms)[0].run_state(), v1::Vm::RUN_STATE_PAUSED);
+  EXPECT_EQ((*vms)[1].run_state(), v1::Vm::RUN_STATE_RUNNING);
+}
+
+TEST_F(Registration, VmRunsOnOverItsAgentsDeath) {
+  auto guest = node_->AddGuest(Named("runner"), false);
+  ASSERT_TRUE(guest.ok()) << guest.status();
+  ASSERT_TRUE((*guest)->Resume().ok());
+  node_->StopAgent();
+  (*guest)->Pause();
+  const absl::Status without = (*guest)->Resume();
+  EXPECT_TRUE(without.ok()) << without;
+  ASSERT_TRUE(node_->StartAgent().ok());
+  client_ = ClientOf(*node_);
+  EXPECT_TRUE(Await([&] { return VmCount() == 1; }));
+  ExpectRefused(client_->GetTscState("runner").status(), StatusCode::kFailedPrecondition,
+                "VM_RUNNING");
+  (*guest)->Pause();
+  EXPECT_TRUE(client_->GetTscState("runner").ok());
+  const absl::Status again = (*guest)->Resume();
+  EXPECT_TRUE(again.ok()) << again;
+}
+
 TEST_F(Registration, VmmMayStartBeforeItsAgent) {
   node_->StopAgent();
   auto guest = sim::SimGuest::Make(node_->host(), Named("early"));
@@ -122,9 +178,11 @@ TEST_F(Registration, VmmMayStartBeforeItsAgent) {
   ASSERT_TRUE((*guest)->Connect(socket_path()).ok());
   const absl::Status early = (*guest)->AwaitRegistered(absl::Milliseconds(100));
   EXPECT_THAT(std::string(early.message()), HasSubstr("is tsc-agent running?"));
+  EXPECT_THAT(std::string((*guest)->Resume().message()), HasSubstr("no agent has said yet"));
   ASSERT_TRUE(node_->StartAgent().ok());
   const absl::Status registered = (*guest)->AwaitRegistered(kPatience);
   EXPECT_TRUE(registered.ok()) << registered;
+  EXPECT_TRUE((*guest)->Resume().ok());
 }
 
 // ---- VMMs in processes of their own ----

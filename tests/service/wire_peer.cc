@@ -64,15 +64,21 @@ bool WirePeer::SendBytes(const void* bytes, size_t size, const std::vector<int>&
   return sendmsg(socket_.get(), &header, MSG_NOSIGNAL) == static_cast<ssize_t>(size);
 }
 
-std::string WirePeer::Register(const std::string& vm_id, const std::vector<uint32_t>& ids) {
-  Send(Hello(vm_id, static_cast<uint32_t>(ids.size())), 1);
+std::string WirePeer::Register(const std::string& vm_id, const std::vector<uint32_t>& ids,
+                               uint32_t flags) {
+  tsc_wire_hello hello = Hello(vm_id, static_cast<uint32_t>(ids.size()));
+  hello.flags = flags;
+  Send(hello, 1);
   Send(Vcpus(ids), ids.size());
   const std::optional<Bytes> answer = Receive();
   if (!answer.has_value()) return "no answer";
   tsc_wire_refused refused = {};
   std::memcpy(&refused, answer->data(), std::min(answer->size(), sizeof(refused)));
-  if (refused.header.type == TSC_WIRE_WELCOME) return "";
-  return refused.text;
+  if (refused.header.type != TSC_WIRE_WELCOME) return refused.text;
+  const std::optional<Bytes> permit = Receive();
+  if (!permit.has_value() || permit->size() != sizeof(first_permit_)) return "no PERMIT";
+  std::memcpy(&first_permit_, permit->data(), sizeof(first_permit_));
+  return first_permit_.header.type == TSC_WIRE_PERMIT ? "" : "no PERMIT";
 }
 
 std::optional<WirePeer::Bytes> WirePeer::Receive() {

@@ -36,8 +36,12 @@ class WirePeer {
   }
   bool SendBytes(const void* bytes, size_t size, const std::vector<int>& fds = {});
 
-  // HELLO, VCPUS and the wait for WELCOME; the agent's text where it refused, else empty.
-  std::string Register(const std::string& vm_id, const std::vector<uint32_t>& ids);
+  // HELLO, VCPUS and the wait for WELCOME and the first PERMIT; the agent's text where it refused,
+  // else empty. `flags` are tsc_wire_hello_flag.
+  std::string Register(const std::string& vm_id, const std::vector<uint32_t>& ids,
+                       uint32_t flags = 0);
+  // What Register was told.
+  const tsc_wire_permit& first_permit() const { return first_permit_; }
   // The next message; nullopt at the connection's end or after kPatience.
   std::optional<Bytes> Receive();
   // The text of a REFUSED that comes next, after which the connection ends; otherwise what came
@@ -52,6 +56,7 @@ class WirePeer {
  private:
   UniqueFd socket_;
   UniqueFd null_ = OpenNull();
+  tsc_wire_permit first_permit_ = {};
 
   static UniqueFd OpenNull();
 };

@@ -28,6 +28,27 @@ std::vector<uint64_t> Ticks(const Json& command, const char* name) {
   return ticks;
 }
 
+Json PermitOf(const SimGuest& guest) {
+  const absl::Status may_run = guest.MayRun();
+  return {{"vm", guest.vm_id()},
+          {"running", guest.running()},
+          {"may_run", may_run.ok()},
+          {"why", std::string(may_run.message())}};
+}
+
+// Ground truth of each vCPU at a moment of true time.
+Json VcpusAt(const SimGuest& guest, int64_t true_ns) {
+  Json vcpus = Json::array();
+  for (size_t i = 0; i < guest.vm().vcpus.size(); ++i) {
+    const int fd = guest.vcpu_fd(i);
+    vcpus.push_back({{"id", guest.vm().vcpus[i].id},
+                     {"guest_tsc_ticks", guest.GuestTscAt(i, true_ns)},
+                     {"offset_ticks", guest.host().Offset(fd)},
+                     {"scaling_ratio", guest.host().Ratio(fd)}});
+  }
+  return vcpus;
+}
+
 struct KvmclockReading {
   uint64_t kvmclock_ns = 0;
   int64_t error_ns = INT64_MAX;
@@ -80,6 +101,7 @@ absl::StatusOr<Json> Control::Dispatch(const Json& command) {
   if (name == "resume") return Run(command, true);
   if (name == "block") return Block(command, true);
   if (name == "unblock") return Block(command, false);
+  if (name == "permits") return Permits();
   if (name == "ports") return Json{{"ok", true}, {"hosts", Hosts()}};
   if (name == "clock") return SetClock(command);
   if (name == "truth") return Truth(command);
@@ -136,6 +158,7 @@ absl::StatusOr<Json> Control::CreateVm(const Json& command) {
   options.tsc_adjust_ticks = Ticks(command, "tsc_adjust");
   options.deadline_ticks = Ticks(command, "deadlines");
   options.guest_khz = command.value("guest_khz", 0u);
+  options.awaits_handoff = command.value("awaits_handoff", false);
   if (options.vcpu_ids.empty() || options.vcpu_ids.size() > TSC_KVM_MAX_VCPUS)
     return absl::InvalidArgumentError(absl::StrCat("a VM has 1 to ", TSC_KVM_MAX_VCPUS, " vCPUs"));
   Key key{*host, options.vm_id};
@@ -178,6 +201,16 @@ absl::StatusOr<Json> Control::Block(const Json& command, bool block) {
   return absl::NotFoundError(absl::StrCat("there is no vCPU ", id));
 }
 
+Json Control::Permits() const {
+  Json vms = Json::array();
+  for (const auto& [key, guest] : guests_) {
+    Json vm = {{"host", key.first}};
+    vm.update(PermitOf(*guest));
+    vms.push_back(std::move(vm));
+  }
+  return {{"ok", true}, {"vms", std::move(vms)}};
+}
+
 absl::StatusOr<Json> Control::SetClock(const Json& command) {
   auto host = HostOf(command);
   if (!host.ok()) return host.status();
@@ -207,14 +240,6 @@ absl::StatusOr<Json> Control::Truth(const Json& command) {
 
 Json Control::TruthOf(size_t host, const SimGuest& guest, int64_t true_ns) const {
   SimHost& sim_host = guest.host();
-  Json vcpus = Json::array();
-  for (size_t i = 0; i < guest.vm().vcpus.size(); ++i) {
-    const int fd = guest.vcpu_fd(i);
-    vcpus.push_back({{"id", guest.vm().vcpus[i].id},
-                     {"guest_tsc_ticks", guest.GuestTscAt(i, true_ns)},
-                     {"offset_ticks", sim_host.Offset(fd)},
-                     {"scaling_ratio", sim_host.Ratio(fd)}});
-  }
   const KvmclockReading kvmclock = KvmclockAt(guest, *time_, true_ns);
   const int64_t right_ns = HostClockOptions().realtime_start_ns + true_ns;
   return {{"host", host},
@@ -223,7 +248,7 @@ Json Control::TruthOf(size_t host, const SimGuest& guest, int64_t true_ns) const
           {"kvmclock_read_error_ns", kvmclock.error_ns},
           {"host_tsc_ticks", sim_host.clock().TscAt(true_ns)},
           {"wall_error_ns", sim_host.clock().RealtimeAt(true_ns) - right_ns},
-          {"vcpus", std::move(vcpus)}};
+          {"vcpus", VcpusAt(guest, true_ns)}};
 }
 
 Json MemoryOfThisProcess() {
@@ -244,6 +269,60 @@ Json MemoryOfThisProcess() {
   }
   answer["fds"] = fds;
   return answer;
+}
+
+namespace {
+
+// Of the VM `vm`, or, where that is empty, of all: resume of those that may run.
+absl::StatusOr<size_t> RunVms(const std::vector<std::unique_ptr<SimGuest>>& guests,
+                              const std::string& vm, bool run) {
+  size_t count = 0;
+  for (const auto& guest : guests) {
+    if (!vm.empty() && guest->vm_id() != vm) continue;
+    if (run && vm.empty() && !guest->MayRun().ok()) continue;
+    ++count;
+    if (!run) {
+      guest->Pause();
+    } else if (absl::Status status = guest->Resume(); !status.ok()) {
+      return absl::FailedPreconditionError(absl::StrCat(guest->vm_id(), ": ", status.message()));
+    }
+  }
+  if (count == 0 && !vm.empty()) return absl::NotFoundError(absl::StrCat("there is no VM ", vm));
+  return count;
+}
+
+Json TruthOfVmms(const std::vector<std::unique_ptr<SimGuest>>& guests) {
+  const int64_t true_ns = guests.front()->host().clock().time().NowNs();
+  Json vms = Json::array();
+  for (const auto& guest : guests) {
+    vms.push_back({{"vm", guest->vm_id()},
+                   {"guest_khz", guest->guest_khz()},
+                   {"vcpus", VcpusAt(*guest, true_ns)}});
+  }
+  return {{"ok", true}, {"true_ns", true_ns}, {"vms", std::move(vms)}};
+}
+
+}  // namespace
+
+Json ExecuteForVmms(const std::vector<std::unique_ptr<SimGuest>>& guests, const std::string& line) {
+  try {
+    const Json command = Json::parse(line);
+    const std::string name = command.at("cmd").get<std::string>();
+    if (name == "memory") return MemoryOfThisProcess();
+    if (name == "truth") return TruthOfVmms(guests);
+    if (name == "permits") {
+      Json vms = Json::array();
+      for (const auto& guest : guests) vms.push_back(PermitOf(*guest));
+      return {{"ok", true}, {"vms", std::move(vms)}};
+    }
+    if (name != "pause" && name != "resume")
+      return Failed("role vmms knows the commands pause, resume, permits, truth, memory and quit");
+    const auto count = RunVms(guests, command.value("vm", ""), name == "resume");
+    if (!count.ok()) return Failed(std::string(count.status().message()));
+    return {{"ok", true}, {"count", *count}};
+  } catch (const Json::exception& error) {
+    return Failed(absl::StrCat("not a command of tests/sim_agent/control.h: ", error.what()));
+  }
 }
 
 }  // namespace tsc_handoff::sim

@@ -13,10 +13,14 @@
 //   {"cmd":"create_vm","host":HOST,"vm":VM,"vcpus":N}  a VM, paused, registered with its host's
 //       agent. Optional: "ids":[N,...] instead of "vcpus"; per vCPU in the ids' order, missing ones
 //       0: "phases", "tsc_adjust", "deadlines" (ticks, may be negative); "guest_khz":N;
-//       "socket":true to register over --vmm-socket instead of in process.
+//       "socket":true to register over --vmm-socket instead of in process; "awaits_handoff":true
+//       for a destination, which runs only when a handoff has brought it.
 //   {"cmd":"destroy_vm","host":HOST,"vm":VM}
 //   {"cmd":"pause","host":HOST,"vm":VM}    the VMM says that the VM is paused
-//   {"cmd":"resume","host":HOST,"vm":VM}   gets leave to run; every vCPU enters the guest
+//   {"cmd":"resume","host":HOST,"vm":VM}   gets leave to run; every vCPU enters the guest. An error
+//       that says why where there is no permit
+//   {"cmd":"permits"}     what the VMMs hold: {"ok":true,"vms":[{"host":HOST,"vm":VM,"running":B,
+//       "may_run":B,"why":S}]}; "running" is what the VMM was last told to do
 //   {"cmd":"block","host":HOST,"vm":VM,"vcpu":ID}  this vCPU executes although the VM is said to be
 //       paused: ioctls on it do not return
 //   {"cmd":"unblock","host":HOST,"vm":VM,"vcpu":ID}
@@ -32,6 +36,12 @@
 //       the difference of the two is the true error of the handoff.
 //   {"cmd":"memory"}      {"ok":true,"rss_bytes":N,"rss_peak_bytes":N,"fds":N} of this process
 //   {"cmd":"quit"}        ends the process as the end of stdin does
+//
+// Role vmms knows pause, resume, permits, truth, memory and quit, without "host". pause and resume
+// without "vm" are for all VMs: resume for those that may run. Both answer with "count":N. truth is
+// of all VMs: {"ok":true,"true_ns":N,"vms":[{"vm":VM,"guest_khz":N,"vcpus":[{"id":N,
+// "guest_tsc_ticks":N,"offset_ticks":N,"scaling_ratio":N}]}]}, where true time is CLOCK_MONOTONIC,
+// the same in all processes.
 //
 // Threading: one command at a time.
 #ifndef TSC_HANDOFF_TESTS_SIM_AGENT_CONTROL_H_
@@ -72,6 +82,7 @@ class Control {
   absl::StatusOr<Json> DestroyVm(const Json& command);
   absl::StatusOr<Json> Run(const Json& command, bool run);
   absl::StatusOr<Json> Block(const Json& command, bool block);
+  Json Permits() const;
   absl::StatusOr<Json> SetClock(const Json& command);
   absl::StatusOr<Json> Truth(const Json& command);
   Json TruthOf(size_t host, const SimGuest& guest, int64_t true_ns) const;
@@ -84,6 +95,10 @@ class Control {
 
 // Resident memory and open descriptors of this process.
 Control::Json MemoryOfThisProcess();
+
+// Carries out one line of role vmms, but for quit.
+Control::Json ExecuteForVmms(const std::vector<std::unique_ptr<SimGuest>>& guests,
+                             const std::string& line);
 
 }  // namespace tsc_handoff::sim
 

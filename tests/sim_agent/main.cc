@@ -3,7 +3,6 @@
 #include <spdlog/sinks/stdout_color_sinks.h>
 #include <spdlog/spdlog.h>
 #include <sys/resource.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <atomic>
@@ -35,15 +34,6 @@ int Fail(const std::string& why) {
   return 1;
 }
 
-// The machine's CLOCK_MONOTONIC, to within a microsecond, so that several processes agree.
-std::shared_ptr<SimTime> MachineTime() {
-  auto time = std::make_shared<SimTime>(SimTime::Mode::kLive);
-  timespec now;
-  clock_gettime(CLOCK_MONOTONIC, &now);
-  time->Advance(int64_t{now.tv_sec} * 1'000'000'000 + now.tv_nsec - time->NowNs());
-  return time;
-}
-
 // Lets this process have as many descriptors as it may; 0 for as many as possible.
 absl::Status RaiseDescriptorLimit(uint64_t needed) {
   rlimit limit = {};
@@ -70,7 +60,7 @@ int RunHosts(const CommandLine& command_line) {
   // As many as it can get: how many VMs will come is not known.
   if (absl::Status status = RaiseDescriptorLimit(0); !status.ok())
     return Fail(std::string(status.message()));
-  const auto time = MachineTime();
+  const auto time = std::make_shared<SimTime>(SimTime::Mode::kMachine);
   std::vector<std::unique_ptr<SimNode>> nodes;
   for (size_t i = 0; i < command_line.hosts.size(); ++i) {
     SimNodeOptions options = command_line.hosts[i];
@@ -106,12 +96,15 @@ int RunVmms(const CommandLine& command_line) {
     return Fail(std::string(status.message()));
   SimHostOptions host_options = command_line.hosts.front().host;
   host_options.real_fds = true;
-  SimHost host(MachineTime(), host_options);
+  SimHost host(std::make_shared<SimTime>(SimTime::Mode::kMachine), host_options);
   std::vector<std::unique_ptr<SimGuest>> guests;
   for (uint32_t i = 0; i < command_line.vms; ++i) {
     SimGuestOptions options;
     options.vm_id = absl::StrCat(command_line.vm_prefix, i);
     options.vcpu_ids = DenseIds(command_line.vcpus);
+    options.awaits_handoff = command_line.awaits_handoff;
+    for (uint32_t vcpu = 0; vcpu < command_line.vcpus; ++vcpu)
+      options.phase_ticks.push_back(vcpu * command_line.phase_step_ticks);
     auto guest = SimGuest::Make(host, options);
     if (!guest.ok()) return Fail(std::string(guest.status().message()));
     absl::Status status = (*guest)->Connect(command_line.vmm_socket);
@@ -129,8 +122,7 @@ int RunVmms(const CommandLine& command_line) {
   return ServeCommands(
       [&](const std::string& line) -> Json {
         quit = line.find("\"quit\"") != std::string::npos;
-        if (quit || line.find("\"memory\"") != std::string::npos) return MemoryOfThisProcess();
-        return {{"ok", false}, {"error", "role vmms knows the commands memory and quit"}};
+        return quit ? MemoryOfThisProcess() : ExecuteForVmms(guests, line);
       },
       [&] { return quit; });
 }

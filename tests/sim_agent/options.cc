@@ -30,6 +30,9 @@ constexpr char kFooter[] =
     "  untrusted          the host does not trust its wall clock\n"
     "  rate_ppb=N         by how much the TSC runs faster than KHZ says [0]\n"
     "  tai_s=N            CLOCK_TAI - CLOCK_REALTIME, 0 unknown [37]\n"
+    "  journal=PATH       the agent's journal [a new one, removed at the end]\n"
+    "  port=N             the agent's port, 0 for any [0]\n"
+    "  undecided_ms=N     a handoff silent for longer is undecided [30000]\n"
     "\n"
     "Examples:\n"
     "  sim_agent --host vmx:2100000:scaling --host svm:3500000:scaling:wall_error_ns=15000\n"
@@ -55,6 +58,10 @@ constexpr NumberWord kNumberWords[] = {
     {"rate_ppb", [](SimNodeOptions& o, int64_t value) { o.host.clock.tsc_rate_error_ppb = value; }},
     {"tai_s", [](SimNodeOptions& o,
                  int64_t value) { o.host.clock.tai_offset_s = static_cast<int32_t>(value); }},
+    {"port", [](SimNodeOptions& o,
+                int64_t value) { o.agent.listen = {absl::StrCat("127.0.0.1:", value)}; }},
+    {"undecided_ms",
+     [](SimNodeOptions& o, int64_t value) { o.agent.undecided_after_ns = value * 1'000'000; }},
 };
 
 bool ApplyWord(const std::string& word, SimNodeOptions& options) {
@@ -67,6 +74,10 @@ bool ApplyWord(const std::string& word, SimNodeOptions& options) {
   const std::pair<std::string, std::string> parts = absl::StrSplit(word, absl::MaxSplits('=', 1));
   if (parts.first == "name" && !parts.second.empty()) {
     options.name = parts.second;
+    return true;
+  }
+  if (parts.first == "journal" && !parts.second.empty()) {
+    options.journal_path = parts.second;
     return true;
   }
   int64_t value;
@@ -99,6 +110,12 @@ void AddOptions(CLI::App& app, CommandLine& out, std::vector<std::string>& hosts
       ->check(CLI::Range(1, static_cast<int>(TSC_KVM_MAX_VCPUS)));
   app.add_option("--vm-prefix", out.vm_prefix, "Role vmms: VM ids are PREFIX0, PREFIX1, ... [vm-]")
       ->type_name("PREFIX");
+  app.add_flag(
+      "--awaits-handoff", out.awaits_handoff,
+      "Role vmms: the VMs are destinations, which run only when a handoff has brought them");
+  app.add_option("--phase-step", out.phase_step_ticks,
+                 "Role vmms: each vCPU's TSC is so far ahead of the one before [0]")
+      ->type_name("TICKS");
   app.add_option("--die-at-write", out.die_at_write,
                  "Role vmms: die by SIGKILL at the Nth writing ioctl")
       ->type_name("N");

@@ -29,7 +29,9 @@ struct CommandLine {
   uint32_t vms = 1;
   uint32_t vcpus = 1;
   std::string vm_prefix = "vm-";
-  uint32_t die_at_write = 0;  // 0: never
+  bool awaits_handoff = false;
+  uint64_t phase_step_ticks = 0;  // vCPU i is i times this ahead of the first
+  uint32_t die_at_write = 0;      // 0: never
   int exit_code = 0;
   std::string message;  // not empty: print it and exit with exit_code
 };

@@ -29,6 +29,7 @@ SimGuest::SimGuest(SimHost& host, const SimGuestOptions& options)
     : host_(host),
       vm_id_(options.vm_id),
       process_(options.process),
+      awaits_handoff_(options.awaits_handoff),
       vm_(host.CreateVm(
           {.process = options.process, .vcpu_ids = options.vcpu_ids, .vcpu = options.vcpu})) {}
 
@@ -88,6 +89,7 @@ tsc_vmm_config SimGuest::Config(const char* vmm_socket) {
   config.vcpus = vm_.vcpus.data();
   config.vcpu_count = static_cast<uint32_t>(vm_.vcpus.size());
   config.ops = host_.OpsFor(process_);
+  config.awaits_handoff = awaits_handoff_ ? 1 : 0;
   return config;
 }
 
@@ -125,12 +127,30 @@ void SimGuest::Disconnect() {
 
 void SimGuest::CutConnection() { shutdown(connection_.get(), SHUT_RDWR); }
 
-void SimGuest::Pause() { tsc_vmm_pause(session_); }
+void SimGuest::Pause() {
+  tsc_vmm_pause(session_);
+  running_ = false;
+}
 
 absl::Status SimGuest::Resume() {
   char why[TSC_VMM_ERROR_SIZE];
   if (tsc_vmm_resume(session_, why) != 0) return absl::FailedPreconditionError(why);
+  running_ = true;
   host_.RunAll(vm_);
+  return absl::OkStatus();
+}
+
+absl::Status SimGuest::MayRun() const {
+  char why[TSC_VMM_ERROR_SIZE];
+  if (tsc_vmm_may_run(session_, why) == 0) return absl::FailedPreconditionError(why);
+  return absl::OkStatus();
+}
+
+absl::Status SimGuest::AwaitPermit(absl::Duration timeout) {
+  char why[TSC_VMM_ERROR_SIZE];
+  const int timeout_ms = static_cast<int>(absl::ToInt64Milliseconds(timeout));
+  if (tsc_vmm_wait_permit(session_, timeout_ms, why) != 0)
+    return absl::FailedPreconditionError(why);
   return absl::OkStatus();
 }
 
@@ -153,6 +173,12 @@ std::vector<uint64_t> SimGuest::Offsets() const {
   std::vector<uint64_t> values;
   for (const tsc_kvm_vcpu& vcpu : vm_.vcpus) values.push_back(host_.Offset(vcpu.fd));
   return values;
+}
+
+uint32_t SimGuest::guest_khz() const {
+  const tsc_kvm_ops* ops = host_.OpsFor(process_);
+  const int khz = ops->ioctl(ops->ctx, vcpu_fd(0), KVM_GET_TSC_KHZ, nullptr);
+  return khz > 0 ? static_cast<uint32_t>(khz) : 0;
 }
 
 absl::StatusOr<std::vector<tsc_vcpu_state>> SimGuest::Read() const {

@@ -5,6 +5,7 @@
 #ifndef TSC_HANDOFF_TESTS_SIM_AGENT_SIM_GUEST_H_
 #define TSC_HANDOFF_TESTS_SIM_AGENT_SIM_GUEST_H_
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -31,6 +32,7 @@ struct SimGuestOptions {
   uint64_t start_tsc_ticks = 5'000'000'000'000;  // guest TSC without phase when made
   VcpuTraits vcpu;
   int process = 1;
+  bool awaits_handoff = false;  // a destination: runs only when a handoff has brought it
 };
 
 // Ids 0 .. count-1.
@@ -59,12 +61,20 @@ class SimGuest {
 
   void Pause();
   // Gets leave to run and lets every vCPU enter the guest once, so that KVM settles its clocks.
+  // FAILED_PRECONDITION with the VMM library's sentence where it has none.
   absl::Status Resume();
+  // Whether the VMM was last resumed, not paused.
+  bool running() const { return running_.load(); }
+  // Whether the VMM holds a permit now; if not, why not. Never blocks.
+  absl::Status MayRun() const;
+  absl::Status AwaitPermit(absl::Duration timeout);
 
   // Ground truth: guest TSC of each vCPU at a moment of true time.
   std::vector<uint64_t> GuestTscAt(int64_t true_ns) const;
   uint64_t GuestTscAt(size_t i, int64_t true_ns) const;
   std::vector<uint64_t> Offsets() const;
+  // The guest TSC's frequency as KVM has it; 0 where it cannot be read.
+  uint32_t guest_khz() const;
   // What KVM holds, read as the VMM would read it. Blocks while a vCPU does.
   absl::StatusOr<std::vector<tsc_vcpu_state>> Read() const;
 
@@ -81,7 +91,9 @@ class SimGuest {
   SimHost& host_;
   const std::string vm_id_;
   const int process_;
+  const bool awaits_handoff_;
   const SimVm vm_;
+  std::atomic<bool> running_{false};
   tsc_vmm* session_ = nullptr;
   UniqueFd connection_;  // a second descriptor of the VMM's end, to cut it
 };

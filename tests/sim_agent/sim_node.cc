@@ -1,9 +1,16 @@
 #include "tests/sim_agent/sim_node.h"
 
+#include <stdlib.h>
+
+#include <cerrno>
+#include <cstring>
+#include <filesystem>
+#include <system_error>
 #include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "server/journal/sqlite_journal.h"
 
 namespace tsc_handoff::sim {
 namespace {
@@ -16,9 +23,7 @@ class AgentsHostClock final : public clock::HostClock {
   uint64_t ReadTsc() override { return clock_.ReadTsc(); }
   int64_t ReadRealtimeNs() override { return clock_.ReadRealtimeNs(); }
   int64_t ReadMonotonicNs() override { return clock_.ReadMonotonicNs(); }
-  void SleepNs(int64_t ns) override {
-    if (ns > 0) clock_.time().Advance(ns);
-  }
+  void SleepNs(int64_t ns) override { clock_.time().Sleep(ns); }
 
  private:
   sim::HostClock& clock_;
@@ -118,7 +123,11 @@ SimNode::SimNode(std::shared_ptr<SimTime> time, SimNodeOptions options)
   clock_->Trust(options_.clock_bound_ns);
 }
 
-SimNode::~SimNode() { StopAgent(); }
+SimNode::~SimNode() {
+  StopAgent();
+  std::error_code ignored;
+  if (!directory_.empty()) std::filesystem::remove_all(directory_, ignored);
+}
 
 absl::StatusOr<std::unique_ptr<SimNode>> SimNode::Start(std::shared_ptr<SimTime> time,
                                                         SimNodeOptions options) {
@@ -133,10 +142,27 @@ absl::Status SimNode::StartAgent() {
   platform.host_clock = std::make_unique<AgentsHostClock>(host_.clock());
   platform.clock = std::make_unique<ScriptedClockView>(clock_, host_.clock());
   platform.descriptor_check = std::make_unique<AnyDescriptors>();
+  auto journal = OpenJournal();
+  if (!journal.ok()) return journal.status();
+  platform.journal = *std::move(journal);
   auto agent = agent::Agent::Start(options_.agent, std::move(platform));
   if (!agent.ok()) return agent.status();
   agent_ = *std::move(agent);
   return absl::OkStatus();
+}
+
+absl::StatusOr<std::unique_ptr<journal::Journal>> SimNode::OpenJournal() {
+  if (options_.open_journal) return options_.open_journal();
+  if (options_.journal_path.empty() && directory_.empty()) {
+    char directory[] = "/tmp/tsc-node.XXXXXX";
+    if (mkdtemp(directory) == nullptr)
+      return absl::UnavailableError(absl::StrCat("mkdtemp: ", strerror(errno)));
+    directory_ = directory;
+  }
+  auto journal = journal::SqliteJournal::Open(
+      options_.journal_path.empty() ? directory_ + "/journal.db" : options_.journal_path);
+  if (!journal.ok()) return journal.status();
+  return *std::move(journal);
 }
 
 void SimNode::StopAgent() { agent_.reset(); }

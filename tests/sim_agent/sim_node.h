@@ -7,6 +7,7 @@
 #define TSC_HANDOFF_TESTS_SIM_AGENT_SIM_NODE_H_
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -14,6 +15,7 @@
 #include "absl/status/statusor.h"
 #include "server/agent/agent.h"
 #include "server/clock/clock_quality.h"
+#include "server/journal/journal.h"
 #include "tests/sim/sim_host.h"
 #include "tests/sim_agent/sim_guest.h"
 
@@ -42,6 +44,11 @@ struct SimNodeOptions {
   int64_t clock_bound_ns = 20'000;
   std::string tsc_unstable_reason;
   std::string kvm_unavailable_reason;
+  // The agent's journal, which outlives the node. Empty: one in a directory of the node's own,
+  // which outlives the agent only.
+  std::string journal_path;
+  // Opens the journal instead, at each start of the agent.
+  std::function<absl::StatusOr<std::unique_ptr<journal::Journal>>()> open_journal = nullptr;
 };
 
 class SimNode {
@@ -57,6 +64,7 @@ class SimNode {
   absl::StatusOr<std::unique_ptr<SimGuest>> AddGuest(const SimGuestOptions& options,
                                                      bool in_process = true);
 
+  // Anew, with the journal that an earlier one left.
   absl::Status StartAgent();
   void StopAgent();
 
@@ -69,10 +77,12 @@ class SimNode {
 
  private:
   SimNode(std::shared_ptr<SimTime> time, SimNodeOptions options);
+  absl::StatusOr<std::unique_ptr<journal::Journal>> OpenJournal();
 
   const SimNodeOptions options_;
   SimHost host_;
   const std::shared_ptr<ClockScript> clock_;
+  std::string directory_;  // of the journal, where it is the node's own
   std::unique_ptr<agent::Agent> agent_;
 };
 

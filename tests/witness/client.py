@@ -92,7 +92,23 @@ class WitnessControl:
         self.request("pause")
 
     def resume(self) -> None:
+        """WitnessError, and the VM stays paused, where the agent does not let it run."""
         self.request("resume")
+
+    def wait_permit(self, timeout: float = 30.0) -> None:
+        """Returns when the agent lets the VM run here, so that resume() is not refused for want of a permit."""
+        why = ""
+
+        def may_run() -> bool:
+            nonlocal why
+            status = self.status()
+            why = status.get("permit", "")
+            return bool(status["may_run"])
+
+        try:
+            self._wait(may_run, "a permit to run", timeout)
+        except WitnessError as error:
+            raise WitnessError(f"{error}: {why}") from None
 
     def save(self, path: str | pathlib.PurePath) -> None:
         self.request("save", path=str(path))

@@ -56,8 +56,7 @@ absl::StatusOr<std::unique_ptr<WitnessVm>> WitnessVm::Create(
 
 absl::Status WitnessVm::Register() {
   if (options_.agent_socket.empty()) return absl::OkStatus();
-  absl::StatusOr<std::unique_ptr<AgentSession>> session =
-      AgentSession::Open(options_.agent_socket, options_.vm_id, *machine_);
+  absl::StatusOr<std::unique_ptr<AgentSession>> session = AgentSession::Open(options_, *machine_);
   if (!session.ok()) return session.status();
   session_ = *std::move(session);
   return session_->WaitRegistered(options_.register_timeout_ms);
@@ -139,13 +138,17 @@ json WitnessVm::VcpuRecord(size_t index) const {
 json WitnessVm::Status() {
   json reply = {{"vm_id", options_.vm_id},       {"running", runner_->running()},
                 {"incoming", options_.incoming}, {"has_guest", has_guest_},
-                {"registered", false},           {"vcpus", json::array()}};
+                {"registered", false},           {"may_run", true},
+                {"vcpus", json::array()}};
   if (session_ == nullptr) {
     reply["registration"] = "started without an agent";
   } else {
     absl::Status registered = session_->WaitRegistered(0);
     reply["registered"] = registered.ok();
     if (!registered.ok()) reply["registration"] = std::string(registered.message());
+    absl::Status may_run = session_->MayRun();
+    reply["may_run"] = may_run.ok();
+    if (!may_run.ok()) reply["permit"] = std::string(may_run.message());
   }
   for (size_t i = 0; i < machine_->vcpus().size(); ++i) reply["vcpus"].push_back(VcpuRecord(i));
   return reply;

@@ -108,7 +108,8 @@ int RunVm(const Options& options) {
     return Say(kRefused, "not registered at the agent: " + std::string(status.message()));
   }
   if (!options.incoming && !options.paused) {
-    if (absl::Status status = (*vm)->Resume(); !status.ok()) return Say(kFailed, status);
+    if (absl::Status status = (*vm)->Resume(); !status.ok())
+      return Say(absl::IsFailedPrecondition(status) ? kRefused : kFailed, status);
   }
   std::printf("witness: VM %s with %zu vCPUs %s, control socket %s\n", options.vm_id.c_str(),
               options.vcpu_ids.size(),

@@ -28,6 +28,7 @@ enum Flag : int {
   kPhaseSpread,
   kTscAdjust,
   kIncoming,
+  kAwaitsHandoff,
   kPaused,
   kIrqchip,
   kDeadlineTicks,
@@ -48,6 +49,7 @@ constexpr option kLongOptions[] = {
     {"phase-spread", required_argument, nullptr, kPhaseSpread},
     {"tsc-adjust", required_argument, nullptr, kTscAdjust},
     {"incoming", no_argument, nullptr, kIncoming},
+    {"awaits-handoff", no_argument, nullptr, kAwaitsHandoff},
     {"paused", no_argument, nullptr, kPaused},
     {"irqchip", no_argument, nullptr, kIrqchip},
     {"deadline-ticks", required_argument, nullptr, kDeadlineTicks},
@@ -130,6 +132,9 @@ absl::Status TakeFlag(int flag, const std::string& value, Options* options, Raw*
       break;
     case kIncoming:
       options->incoming = true;
+      break;
+    case kAwaitsHandoff:
+      options->awaits_handoff = true;
       break;
     case kPaused:
       options->paused = true;
@@ -224,6 +229,7 @@ A small virtual machine whose guest checks its own time. It runs at once, or, wi
   --phase-spread TICKS    phases from 0 for the first vCPU to TICKS for the last
   --tsc-adjust LIST       IA32_TSC_ADJUST of each vCPU
   --incoming              wait for "load" instead of starting a fresh guest
+  --awaits-handoff        the agent lets it run only when a handoff has brought it (with --incoming)
   --paused                do not run before "resume"
   --irqchip               local APICs in the kernel
   --deadline-ticks N      the guest keeps its TSC_DEADLINE timer armed N ticks ahead (brings --irqchip)
@@ -234,7 +240,7 @@ A small virtual machine whose guest checks its own time. It runs at once, or, wi
 
 Commands: status, pause, resume, save {path}, load {path}, verdict, offsets, check_across {on},
           disturb {vcpu, ticks}, quit.
-Exit status: 0 asked to quit, 1 failure, 2 bad usage, 3 no usable KVM, 4 the agent refused the VM.
+Exit status: 0 asked to quit, 1 failure, 2 bad usage, 3 no usable KVM, 4 the agent refused the VM, or to let it run.
 )";
 
 std::vector<uint64_t> SpreadPhases(int64_t spread, size_t count) {
@@ -302,6 +308,10 @@ absl::StatusOr<Options> ParseOptions(const std::vector<std::string>& args) {
   absl::StatusOr<std::vector<uint32_t>> ids = VcpuIds(raw);
   if (!ids.ok()) return ids.status();
   options.vcpu_ids = *std::move(ids);
+  if (options.awaits_handoff && (!options.incoming || options.agent_socket.empty())) {
+    return absl::InvalidArgumentError(
+        "--awaits-handoff is for a VM with --incoming that has an agent");
+  }
   if (absl::Status status = TakePhases(raw, &options); !status.ok()) return status;
   return options;
 }

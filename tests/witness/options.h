@@ -21,6 +21,7 @@ struct Options {
   std::vector<uint64_t> phase_ticks;       // one per vCPU, modulo 2^64
   std::vector<uint64_t> tsc_adjust_ticks;  // one per vCPU, modulo 2^64
   bool incoming = false;
+  bool awaits_handoff = false;
   bool paused = false;
   bool irqchip = false;
   bool check_across = true;

@@ -31,6 +31,7 @@ TEST(OptionsTest, DefaultsAreAFreshRunningVmWithEqualPhases) {
   EXPECT_THAT(options->phase_ticks, ElementsAre(0, 0, 0));
   EXPECT_THAT(options->tsc_adjust_ticks, ElementsAre(0, 0, 0));
   EXPECT_FALSE(options->incoming);
+  EXPECT_FALSE(options->awaits_handoff);
   EXPECT_FALSE(options->paused);
   EXPECT_FALSE(options->irqchip);
   EXPECT_TRUE(options->check_across);
@@ -57,6 +58,12 @@ TEST(OptionsTest, DeadlineBringsIrqchip) {
   ASSERT_TRUE(options.ok()) << options.status();
   EXPECT_TRUE(options->irqchip);
   EXPECT_EQ(options->deadline_period_ticks, 5'000'000u);
+}
+
+TEST(OptionsTest, DestinationAwaitsItsHandoff) {
+  auto options = ParseOptions(With({"--vcpus=1", "--incoming", "--awaits-handoff"}));
+  ASSERT_TRUE(options.ok()) << options.status();
+  EXPECT_TRUE(options->awaits_handoff);
 }
 
 TEST(OptionsTest, HelpNeedsNothingElse) {
@@ -86,6 +93,10 @@ TEST(OptionsTest, RefusesWhatMakesNoSenseAndNamesIt) {
       {With({"--vcpus", "2", "--phase-ticks", "1", "--phase-spread", "2"}), "exclude"},
       {With({"--vcpus", "2", "--incoming", "--phase-spread", "2"}), "--incoming"},
       {With({"--vcpus", "2", "--incoming", "--tsc-adjust", "2"}), "--incoming"},
+      {With({"--vcpus", "2", "--awaits-handoff"}), "--incoming"},
+      {{"--vm-id", "v", "--vcpus", "2", "--agent-socket", "none", "--control", "/c", "--incoming",
+        "--awaits-handoff"},
+       "has an agent"},
       {With({"--vcpus", "2", "--nice", "-1"}), "--nice"},
       {With({"--vcpus", "2", "stray"}), "stray"},
       {With({"--vcpus", "2", "--nonsense"}), "--nonsense"},

@@ -14,18 +14,18 @@ void Log(void*, tsc_vmm_level level, const char* line) {
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<AgentSession>> AgentSession::Open(const std::string& agent_socket,
-                                                                 const std::string& vm_id,
+absl::StatusOr<std::unique_ptr<AgentSession>> AgentSession::Open(const Options& options,
                                                                  const Machine& machine) {
   std::vector<tsc_kvm_vcpu> vcpus;
   for (const Vcpu& vcpu : machine.vcpus()) vcpus.push_back({vcpu.id, vcpu.fd});
   tsc_vmm_config config = TSC_VMM_CONFIG_INIT;
-  config.agent_socket = agent_socket.c_str();
-  config.vm_id = vm_id.c_str();
+  config.agent_socket = options.agent_socket.c_str();
+  config.vm_id = options.vm_id.c_str();
   config.vm_fd = machine.vm_fd();
   config.vcpus = vcpus.data();
   config.vcpu_count = static_cast<uint32_t>(vcpus.size());
   config.log = Log;
+  config.awaits_handoff = options.awaits_handoff ? 1 : 0;
   tsc_vmm* session = nullptr;
   char why[TSC_VMM_ERROR_SIZE] = "";
   if (tsc_vmm_open(&config, &session, why) != 0) return absl::InvalidArgumentError(why);
@@ -44,7 +44,13 @@ void AgentSession::Pause() { tsc_vmm_pause(session_); }
 
 absl::Status AgentSession::Resume() {
   char why[TSC_VMM_ERROR_SIZE] = "";
-  if (tsc_vmm_resume(session_, why) != 0) return absl::UnavailableError(why);
+  if (tsc_vmm_resume(session_, why) != 0) return absl::FailedPreconditionError(why);
+  return absl::OkStatus();
+}
+
+absl::Status AgentSession::MayRun() {
+  char why[TSC_VMM_ERROR_SIZE] = "";
+  if (tsc_vmm_may_run(session_, why) == 0) return absl::FailedPreconditionError(why);
   return absl::OkStatus();
 }
 

@@ -5,19 +5,18 @@
 #define TSC_HANDOFF_TESTS_WITNESS_SESSION_H_
 
 #include <memory>
-#include <string>
 
 #include "absl/status/statusor.h"
 #include "client/vmm/tsc_vmm.h"
 #include "tests/witness/machine.h"
+#include "tests/witness/options.h"
 
 namespace tsc_handoff::witness {
 
 class AgentSession {
  public:
   // `machine` outlives the session.
-  static absl::StatusOr<std::unique_ptr<AgentSession>> Open(const std::string& agent_socket,
-                                                            const std::string& vm_id,
+  static absl::StatusOr<std::unique_ptr<AgentSession>> Open(const Options& options,
                                                             const Machine& machine);
   ~AgentSession();
   AgentSession(const AgentSession&) = delete;
@@ -25,7 +24,10 @@ class AgentSession {
 
   absl::Status WaitRegistered(int timeout_ms);
   void Pause();
+  // FAILED_PRECONDITION with the library's sentence when there is no leave to run.
   absl::Status Resume();
+  // OK, or why the VM may not run here.
+  absl::Status MayRun();
 
  private:
   explicit AgentSession(tsc_vmm* session) : session_(session) {}

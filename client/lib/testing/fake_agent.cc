@@ -63,7 +63,12 @@ v1::TimeReference Reference(uint64_t realtime_ns) {
   return reference;
 }
 
-v1::TscState Capture(const FakeVm& vm, const std::string& boot_id, uint32_t format_version) {
+// What a source discloses, and what stands in its tickets; one handoff's are like another's here.
+const std::string kReleaseProof(16, 'r');
+const std::string kAbortProof(16, 'a');
+
+v1::TscState Capture(const FakeVm& vm, const std::string& boot_id, uint32_t format_version,
+                     const std::optional<v1::HandoffTicket>& ticket) {
   v1::TscStatePayload payload;
   payload.set_vm_id(vm.vm_id);
   *payload.mutable_reference() = Reference(kRealtimeNs);
@@ -79,6 +84,7 @@ v1::TscState Capture(const FakeVm& vm, const std::string& boot_id, uint32_t form
   }
   payload.mutable_kvmclock()->set_kvmclock_ns(77'000'000);
   payload.set_boot_id(boot_id);
+  if (ticket.has_value()) *payload.mutable_handoff() = *ticket;
   return SealState(payload, format_version);
 }
 
@@ -111,6 +117,7 @@ v1::HostInfo Host() {
   host.set_kvm_available(true);
   *host.mutable_clock() = Clock();
   host.set_simulated(true);
+  host.set_agent_id(host.boot_id());
   return host;
 }
 
@@ -208,10 +215,19 @@ class FakeAgent::Service final : public v1::TscAgent::CallbackService {
   Reactor* GetTscState(Context* context, const v1::GetTscStateRequest* request,
                        v1::GetTscStateResponse* response) override {
     return Serve(context, "GetTscState", [this, request, response] {
+      const bool handoff = !request->handoff_id().empty();
+      const Key key(request->handoff_id(), v1::Handoff::SIDE_SOURCE);
+      if (handoff && handoffs.count(key) > 0) {
+        if (handoffs[key].state() == v1::Handoff::STATE_ABORTED) return Decided(handoffs[key]);
+        *response = captures[request->handoff_id()];
+        return grpc::Status::OK;
+      }
       const auto it = vms.find(request->vm_id());
       if (it == vms.end()) return NotFound(request->vm_id());
       if (it->second.running) return Running(request->vm_id());
-      *response->mutable_state() = Capture(it->second, host.boot_id(), format_version);
+      std::optional<v1::HandoffTicket> ticket;
+      if (handoff) ticket = Begin(*request);
+      *response->mutable_state() = Capture(it->second, host.boot_id(), format_version, ticket);
       if (damage_next_capture) response->mutable_state()->set_crc32(~response->state().crc32());
       damage_next_capture = false;
       v1::StateSummary* summary = response->mutable_summary();
@@ -222,6 +238,7 @@ class FakeAgent::Service final : public v1::TscAgent::CallbackService {
       v1::Warning* warning = response->add_warnings();
       warning->set_code(v1::Warning::CODE_MASTER_CLOCK_OFF);
       warning->set_message("offsets are unequal");
+      if (handoff) captures[request->handoff_id()] = *response;
       return grpc::Status::OK;
     });
   }
@@ -230,6 +247,15 @@ class FakeAgent::Service final : public v1::TscAgent::CallbackService {
                        v1::SetTscStateResponse* response) override {
     return Serve(context, "SetTscState", [this, request, response] {
       last_set = *request;
+      const v1::HandoffTicket ticket = TicketOf(request->state());
+      const bool handoff = !ticket.handoff_id().empty() && !request->validate_only();
+      const Key key(ticket.handoff_id(), v1::Handoff::SIDE_DESTINATION);
+      if (handoff && handoffs.count(key) > 0 &&
+          handoffs[key].state() != v1::Handoff::STATE_EMPTY) {
+        if (handoffs[key].state() == v1::Handoff::STATE_ABORTED) return Decided(handoffs[key]);
+        *response = applies[ticket.handoff_id()];
+        return grpc::Status::OK;
+      }
       grpc::Status status = Apply(*request, response);
       if (status.ok() && misreport.has_value()) {
         v1::VcpuResult* vcpu = response->mutable_vcpus(misreport->first);
@@ -238,6 +264,10 @@ class FakeAgent::Service final : public v1::TscAgent::CallbackService {
         misreport.reset();
       }
       if (status.ok() && edit_next_apply) std::exchange(edit_next_apply, nullptr)(*response);
+      if (status.ok() && handoff) {
+        Record(key, request->vm_id(), v1::Handoff::STATE_APPLIED, ticket);
+        applies[ticket.handoff_id()] = *response;
+      }
       if (lose_next_set_answer) {
         lose_next_set_answer = false;
         return grpc::Status(grpc::StatusCode::UNAVAILABLE, "Socket closed");
@@ -246,7 +276,93 @@ class FakeAgent::Service final : public v1::TscAgent::CallbackService {
     });
   }
 
+  Reactor* CommitHandoff(Context* context, const v1::CommitHandoffRequest* request,
+                         v1::CommitHandoffResponse* response) override {
+    return Serve(context, "CommitHandoff", [this, request, response] {
+      const Key key(request->handoff_id(), request->side());
+      if (handoffs.count(key) == 0) return UnknownHandoff(request->handoff_id());
+      v1::Handoff& handoff = handoffs[key];
+      if (handoff.state() == v1::Handoff::STATE_ABORTED) return Decided(handoff);
+      if (request->side() == v1::Handoff::SIDE_SOURCE) {
+        handoff.set_state(v1::Handoff::STATE_RELEASED);
+        handoff.set_release_proof(kReleaseProof);
+      } else if (request->release_proof() != kReleaseProof ||
+                 handoff.state() == v1::Handoff::STATE_EMPTY) {
+        return Undecided(handoff);
+      } else {
+        handoff.set_state(v1::Handoff::STATE_ACTIVE);
+      }
+      *response->mutable_handoff() = handoff;
+      return grpc::Status::OK;
+    });
+  }
+
+  Reactor* AbortHandoff(Context* context, const v1::AbortHandoffRequest* request,
+                        v1::AbortHandoffResponse* response) override {
+    return Serve(context, "AbortHandoff", [this, request, response] {
+      const Key key(request->handoff_id(), request->side());
+      const bool source = request->side() == v1::Handoff::SIDE_SOURCE;
+      if (handoffs.count(key) == 0 && source) return UnknownHandoff(request->handoff_id());
+      if (handoffs.count(key) == 0) Record(key, "", v1::Handoff::STATE_EMPTY, request->ticket());
+      v1::Handoff& handoff = handoffs[key];
+      if (handoff.state() == v1::Handoff::STATE_RELEASED ||
+          handoff.state() == v1::Handoff::STATE_ACTIVE)
+        return Decided(handoff);
+      if (!source && request->abort_proof() != kAbortProof) return Undecided(handoff);
+      handoff.set_state(v1::Handoff::STATE_ABORTED);
+      if (source) handoff.set_abort_proof(kAbortProof);
+      *response->mutable_handoff() = handoff;
+      return grpc::Status::OK;
+    });
+  }
+
+  Reactor* GetHandoff(Context* context, const v1::GetHandoffRequest* request,
+                      v1::GetHandoffResponse* response) override {
+    return Serve(context, "GetHandoff", [this, request, response] {
+      const auto source = handoffs.find({request->handoff_id(), v1::Handoff::SIDE_SOURCE});
+      const auto destination = handoffs.find({request->handoff_id(), v1::Handoff::SIDE_DESTINATION});
+      if (source != handoffs.end()) *response->mutable_source() = source->second;
+      if (destination != handoffs.end()) *response->mutable_destination() = destination->second;
+      return source == handoffs.end() && destination == handoffs.end()
+                 ? UnknownHandoff(request->handoff_id())
+                 : grpc::Status::OK;
+    });
+  }
+
+  Reactor* ListHandoffs(Context* context, const v1::ListHandoffsRequest* request,
+                        v1::ListHandoffsResponse* response) override {
+    return Serve(context, "ListHandoffs", [this, request, response] {
+      for (const auto& [key, handoff] : handoffs) {
+        const bool pending = handoff.state() == v1::Handoff::STATE_CAPTURED ||
+                             handoff.state() == v1::Handoff::STATE_EMPTY ||
+                             handoff.state() == v1::Handoff::STATE_APPLIED;
+        if (request->pending_only() && !pending) continue;
+        if (request->undecided_only() && !handoff.undecided()) continue;
+        if (!request->vm_id().empty() && request->vm_id() != handoff.vm_id()) continue;
+        *response->add_handoffs() = handoff;
+      }
+      return grpc::Status::OK;
+    });
+  }
+
+  using Key = std::pair<std::string, v1::Handoff::Side>;
+
+  void Record(const Key& key, const std::string& vm_id, v1::Handoff::State state,
+              const v1::HandoffTicket& ticket) {
+    v1::Handoff& handoff = handoffs[key];
+    handoff.set_handoff_id(key.first);
+    handoff.set_side(key.second);
+    handoff.set_state(state);
+    handoff.set_vm_id(vm_id);
+    *handoff.mutable_ticket() = ticket;
+    handoff.set_begun_at_ns(static_cast<int64_t>(kRealtimeNs));
+    handoff.set_changed_at_ns(static_cast<int64_t>(kRealtimeNs));
+  }
+
   mutable std::mutex mutex;
+  std::map<Key, v1::Handoff> handoffs;
+  std::map<std::string, v1::GetTscStateResponse> captures;
+  std::map<std::string, v1::SetTscStateResponse> applies;
   std::map<std::string, FakeVm> vms;
   std::map<std::string, std::vector<FakeError>> failures;
   std::set<std::string> hangs;
@@ -300,6 +416,44 @@ class FakeAgent::Service final : public v1::TscAgent::CallbackService {
                   "vCPU 0 of VM " + vm_id + " is executing", vm_id, "Pause the VM, then repeat.");
   }
 
+  static grpc::Status UnknownHandoff(const std::string& id) {
+    return Refuse(absl::StatusCode::kNotFound, v1::HANDOFF_NOT_FOUND, "no handoff " + id, "",
+                  "Correct the id.");
+  }
+
+  static grpc::Status Decided(const v1::Handoff& handoff) {
+    return Refuse(absl::StatusCode::kFailedPrecondition, v1::HANDOFF_DECIDED,
+                  "handoff " + handoff.handoff_id() + " is decided", handoff.vm_id(),
+                  "Go forward, or begin a new one.");
+  }
+
+  static grpc::Status Undecided(const v1::Handoff& handoff) {
+    return Refuse(absl::StatusCode::kFailedPrecondition, v1::HANDOFF_UNDECIDED,
+                  "handoff " + handoff.handoff_id() + " is not decided", handoff.vm_id(),
+                  "Ask both agents.");
+  }
+
+  v1::HandoffTicket Begin(const v1::GetTscStateRequest& request) {
+    v1::HandoffTicket ticket;
+    ticket.set_handoff_id(request.handoff_id());
+    ticket.set_epoch(++epoch_);
+    ticket.set_source_agent_id(host.agent_id());
+    ticket.set_destination_agent_id(request.destination_agent_id());
+    ticket.set_destination_vm_id(request.destination_vm_id());
+    ticket.set_release_digest(std::string(32, 'r'));
+    ticket.set_abort_digest(std::string(32, 'a'));
+    Record({request.handoff_id(), v1::Handoff::SIDE_SOURCE}, request.vm_id(),
+           v1::Handoff::STATE_CAPTURED, ticket);
+    return ticket;
+  }
+
+  static v1::HandoffTicket TicketOf(const v1::TscState& state) {
+    v1::TscStatePayload payload;
+    return payload.ParseFromString(state.payload()) ? payload.handoff() : v1::HandoffTicket();
+  }
+
+  uint64_t epoch_ = 0;
+
   static void FillVm(const FakeVm& from, v1::Vm* to) {
     to->set_vm_id(from.vm_id);
     to->set_vcpu_count(static_cast<uint32_t>(from.vcpus.size()));
@@ -307,6 +461,8 @@ class FakeAgent::Service final : public v1::TscAgent::CallbackService {
     to->set_port(v1::Vm::PORT_COOPERATIVE);
     to->set_run_state(from.running ? v1::Vm::RUN_STATE_RUNNING : v1::Vm::RUN_STATE_PAUSED);
     to->set_registered_at_ns(static_cast<int64_t>(kRealtimeNs));
+    to->set_may_run(from.may_run);
+    if (!from.may_run) to->set_may_not_run_reason("it awaits a handoff, and none has arrived");
   }
 
   // By what elapsed time was reckoned, and how wrong that may be.
@@ -413,6 +569,13 @@ void FakeAgent::AddVm(FakeVm vm) {
 FakeVm FakeAgent::GetFakeVm(const std::string& vm_id) const {
   const std::lock_guard<std::mutex> lock(service_->mutex);
   return service_->vms.at(vm_id);
+}
+
+v1::Handoff FakeAgent::GetFakeHandoff(const std::string& handoff_id,
+                                      v1::Handoff::Side side) const {
+  const std::lock_guard<std::mutex> lock(service_->mutex);
+  const auto found = service_->handoffs.find({handoff_id, side});
+  return found == service_->handoffs.end() ? v1::Handoff() : found->second;
 }
 
 void FakeAgent::FailNext(const std::string& method, const FakeError& error, int times) {

@@ -1,6 +1,7 @@
 // FakeAgent: a tsc-agent without KVM for the clients' tests. It behaves: VMs keep what is applied
-// to them, running VMs refuse, vCPU sets are compared; time between capture and apply is what the
-// test says, and a source_agent that is named counts as probed. Errors can be programmed.
+// to them, handoffs go through their states, running VMs refuse, vCPU sets are compared; time
+// between capture and apply is what the test says, and a source_agent that is named counts as
+// probed. Errors can be programmed.
 //
 // Threading: thread-safe; serves on gRPC's own threads until destroyed.
 #ifndef TSC_HANDOFF_CLIENT_LIB_TESTING_FAKE_AGENT_H_
@@ -24,6 +25,7 @@ struct FakeVm {
   std::vector<VcpuView> vcpus;
   uint32_t guest_tsc_khz = 2'000'000;
   bool running = false;
+  bool may_run = true;
 };
 
 // `count` vCPUs, ids 0 to count-1, whose TSCs differ by 1000 ticks from one to the next.
@@ -61,6 +63,9 @@ class FakeAgent {
   void LoseNextSetAnswer();
   // The next GetTscState answers with a state that does not match its checksum.
   void DamageNextCapture();
+  // As the agent knows it; an empty one when it does not.
+  tschandoff::v1::Handoff GetFakeHandoff(const std::string& handoff_id,
+                                         tschandoff::v1::Handoff::Side side) const;
   // Gives and takes states of format version 2, which no client knows yet.
   void UseNewerFormat();
   // The next SetTscState claims success with one vCPU's guest TSC off by `ticks`.

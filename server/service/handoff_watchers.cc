@@ -1,0 +1,130 @@
+#include "server/service/handoff_watchers.h"
+
+#include <deque>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "server/base/error.h"
+#include "server/service/rpc_status.h"
+
+namespace tsc_handoff::service {
+namespace {
+
+namespace v1 = tschandoff::v1;
+
+grpc::Status Stopping() {
+  return ToGrpcStatus(Error(Reason::kAgentStopping, "the agent is stopping"));
+}
+
+}  // namespace
+
+// Deletes itself in OnDone, which gRPC calls once nothing else will come. Its lock is taken inside
+// HandoffWatchers' (Publish), never around it.
+class HandoffWatchers::Stream final : public grpc::ServerWriteReactor<v1::WatchHandoffsResponse> {
+ public:
+  Stream(HandoffWatchers& owner, std::string vm_id, std::function<void(const grpc::Status&)> done)
+      : owner_(owner), vm_id_(std::move(vm_id)), done_(std::move(done)) {}
+
+  void Push(const v1::Handoff& handoff, bool initial) {
+    if (!vm_id_.empty() && handoff.vm_id() != vm_id_) return;
+    const std::lock_guard<std::mutex> lock(mutex_);
+    if (finished_) return;
+    if (queue_.size() >= kMaxQueued) {
+      FinishLocked(ToGrpcStatus(
+          Error(Reason::kLimitExceeded,
+                absl::StrCat("the caller reads too slowly: ", kMaxQueued, " changes wait for it"),
+                {{"limit", "queued changes"}})));
+      return;
+    }
+    v1::WatchHandoffsResponse& message = queue_.emplace_back();
+    *message.mutable_handoff() = handoff;
+    message.set_initial(initial);
+    WriteLocked();
+  }
+
+  void End(const grpc::Status& status) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    FinishLocked(status);
+  }
+
+  void OnWriteDone(bool ok) override {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    writing_ = false;
+    queue_.pop_front();
+    if (!ok) FinishLocked(grpc::Status::CANCELLED);
+    WriteLocked();
+  }
+
+  void OnCancel() override { End(grpc::Status::CANCELLED); }
+
+  void OnDone() override {
+    owner_.Remove(this);
+    if (done_) done_(status_);
+    delete this;
+  }
+
+ private:
+  // One message is under way at a time, the first of the queue.
+  void WriteLocked() {
+    if (writing_ || finished_ || queue_.empty()) return;
+    writing_ = true;
+    StartWrite(&queue_.front());
+  }
+
+  void FinishLocked(const grpc::Status& status) {
+    if (finished_) return;
+    finished_ = true;
+    status_ = status;
+    Finish(status);
+  }
+
+  HandoffWatchers& owner_;
+  const std::string vm_id_;
+  const std::function<void(const grpc::Status&)> done_;
+  std::mutex mutex_;
+  std::deque<v1::WatchHandoffsResponse> queue_;  // guarded by mutex_
+  bool writing_ = false;                         // guarded by mutex_
+  bool finished_ = false;                        // guarded by mutex_
+  grpc::Status status_;                          // guarded by mutex_
+};
+
+grpc::ServerWriteReactor<v1::WatchHandoffsResponse>* HandoffWatchers::Watch(
+    const std::string& vm_id, const std::function<std::vector<v1::Handoff>()>& pending,
+    std::function<void(const grpc::Status&)> done) {
+  auto* stream = new Stream(*this, vm_id, std::move(done));
+  const std::lock_guard<std::mutex> lock(mutex_);
+  if (stopped_) {
+    stream->End(Stopping());
+  } else if (streams_.size() >= kMaxStreams) {
+    stream->End(ToGrpcStatus(Error(Reason::kLimitExceeded,
+                                   absl::StrCat(kMaxStreams, " callers watch already"),
+                                   {{"limit", "WatchHandoffs streams"}})));
+  } else {
+    streams_.insert(stream);
+    for (const v1::Handoff& handoff : pending()) stream->Push(handoff, true);
+  }
+  return stream;
+}
+
+bool HandoffWatchers::any() const {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  return !streams_.empty();
+}
+
+void HandoffWatchers::Publish(const v1::Handoff& handoff) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  for (Stream* stream : streams_) stream->Push(handoff, false);
+}
+
+void HandoffWatchers::Stop() {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  stopped_ = true;
+  for (Stream* stream : streams_) stream->End(Stopping());
+}
+
+void HandoffWatchers::Remove(Stream* stream) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  streams_.erase(stream);
+}
+
+}  // namespace tsc_handoff::service

@@ -1,0 +1,320 @@
+#include "server/service/rpc_handlers.h"
+
+#include <spdlog/spdlog.h>
+
+#include <utility>
+
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "server/base/error.h"
+#include "server/base/failpoint.h"
+#include "server/base/sha256.h"
+#include "server/peer/grpc_peer_prober.h"
+#include "server/service/convert.h"
+
+namespace tsc_handoff::service {
+namespace {
+
+namespace v1 = tschandoff::v1;
+using journal::Side;
+
+constexpr uint32_t kDefaultVmPage = 1000;
+constexpr uint32_t kMaxVmPage = 10000;
+constexpr uint32_t kDefaultHandoffPage = 100;
+constexpr uint32_t kMaxHandoffPage = 1000;
+constexpr int kLastErrno = 133;  // EHWPOISON
+
+std::string ReasonLabel(const absl::Status& status) {
+  if (status.ok()) return "";
+  return std::string(ReasonName(ReasonOf(status).value_or(Reason::kInternalError)));
+}
+
+absl::Status CheckPageSize(uint32_t page_size, uint32_t limit) {
+  if (page_size <= limit) return absl::OkStatus();
+  return Error(Reason::kRequestInvalid, absl::StrCat("page_size is above ", limit),
+               {{"field", "page_size"}});
+}
+
+absl::Status WrongPageToken() {
+  return Error(Reason::kRequestInvalid, "page_token is not one that this agent gave",
+               {{"field", "page_token"}});
+}
+
+// Without one, nobody could tell a call that was given up from one that takes long.
+absl::Status CheckDeadline(const CallInfo& call) {
+  if (call.time_left_ns != CallInfo::kNoDeadline) return absl::OkStatus();
+  return Error(Reason::kRequestInvalid,
+               "calls that change something need a deadline; set one, such as 10 s",
+               {{"field", "deadline"}});
+}
+
+absl::StatusOr<Side> SideOf(v1::Handoff::Side side) {
+  if (side == v1::Handoff::SIDE_SOURCE) return Side::kSource;
+  if (side == v1::Handoff::SIDE_DESTINATION) return Side::kDestination;
+  return Error(Reason::kRequestInvalid, "side must be SIDE_SOURCE or SIDE_DESTINATION",
+               {{"field", "side"}});
+}
+
+// As it was stored, so that a repeated answer is the first one.
+template <typename Response>
+absl::Status Deliver(const handoff::Answer& answer, Response& response) {
+  if (!answer.repeated || response.ParseFromString(answer.bytes)) return absl::OkStatus();
+  return Error(Reason::kInternalError, "the journal's stored answer cannot be read");
+}
+
+}  // namespace
+
+absl::Status RpcHandlers::GetHostInfo(v1::GetHostInfoResponse& response) {
+  v1::HostInfo& info = *response.mutable_host();
+  info = ToProto(parts_.host, parts_.timekeeper.Now(), parts_.registry.size());
+  if (parts_.peer_address) info.set_peer_address(parts_.peer_address());
+  info.set_agent_id(parts_.journal.agent_id());
+  info.set_journal_unavailable_reason(parts_.journal.unavailable_reason());
+  return absl::OkStatus();
+}
+
+v1::Vm RpcHandlers::Describe(const registry::RegisteredVm& vm) const {
+  return ToProto(vm, parts_.handoffs.StandingOf(vm));
+}
+
+absl::Status RpcHandlers::ListVms(const v1::ListVmsRequest& request,
+                                  v1::ListVmsResponse& response) {
+  if (absl::Status status = CheckPageSize(request.page_size(), kMaxVmPage); !status.ok())
+    return status;
+  if (!request.page_token().empty() && !CheckId("page_token", request.page_token()).ok())
+    return WrongPageToken();
+  const size_t page_size = request.page_size() == 0 ? kDefaultVmPage : request.page_size();
+  const auto vms = parts_.registry.List(request.page_token(), page_size + 1);
+  for (size_t i = 0; i < vms.size() && i < page_size; ++i) *response.add_vms() = Describe(*vms[i]);
+  if (vms.size() > page_size) response.set_next_page_token(vms[page_size - 1]->identity().vm_id);
+  return absl::OkStatus();
+}
+
+absl::Status RpcHandlers::GetVm(const v1::GetVmRequest& request, v1::GetVmResponse& response) {
+  if (absl::Status status = CheckId("vm_id", request.vm_id()); !status.ok()) return status;
+  auto vm = parts_.registry.Find(request.vm_id());
+  if (!vm.ok()) return vm.status();
+  // Somebody who operates on the VM right now learns its run state himself.
+  if (const auto lease = registry::VmLease::Glance(*vm); lease.held()) {
+    auto paused = lease.port().IsPaused();
+    if (!paused.ok()) return paused.status();
+    (*vm)->set_run_state(*paused ? registry::RunState::kPaused : registry::RunState::kRunning);
+  }
+  *response.mutable_vm() = Describe(**vm);
+  return absl::OkStatus();
+}
+
+absl::Status RpcHandlers::GetTscState(const CallInfo& call, const v1::GetTscStateRequest& request,
+                                      v1::GetTscStateResponse& response) {
+  Failpoint("rpc.get_tsc_state.received");
+  absl::Status status = Capture(call, request, response);
+  Failpoint("rpc.get_tsc_state.answering");
+  if (parts_.metrics != nullptr) parts_.metrics->CaptureDone(ReasonLabel(status));
+  CountIoctlError(status);
+  return status;
+}
+
+absl::Status RpcHandlers::Capture(const CallInfo& call, const v1::GetTscStateRequest& request,
+                                  v1::GetTscStateResponse& response) {
+  if (absl::Status status = CheckRequest(request); !status.ok()) return status;
+  if (request.handoff_id().empty()) {
+    auto outcome = parts_.operations.Capture(request.vm_id(), port::Hold::kNo);
+    if (!outcome.ok()) return outcome.status();
+    response = ToProto(*outcome);
+    return absl::OkStatus();
+  }
+  if (absl::Status status = CheckDeadline(call); !status.ok()) return status;
+  handoff::CaptureCall capture;
+  capture.vm_id = request.vm_id();
+  capture.handoff_id = request.handoff_id();
+  capture.destination_agent_id = request.destination_agent_id();
+  capture.destination_vm_id = request.destination_vm_id();
+  capture.request_digest = Sha256(request.SerializeAsString());
+  capture.cancelled = call.cancelled;
+  capture.encode = [&](const handoff::CaptureOutcome& outcome) {
+    response = ToProto(outcome);
+    return response.SerializeAsString();
+  };
+  auto answer = parts_.handoffs.Capture(capture);
+  if (!answer.ok()) {
+    response.Clear();
+    return answer.status();
+  }
+  return Deliver(*answer, response);
+}
+
+absl::Status RpcHandlers::SetTscState(const CallInfo& call, const v1::SetTscStateRequest& request,
+                                      v1::SetTscStateResponse& response) {
+  Failpoint("rpc.set_tsc_state.received");
+  absl::Status status = CheckDeadline(call);
+  if (status.ok()) status = Apply(call, request, response);
+  Failpoint("rpc.set_tsc_state.answering");
+  if (!status.ok()) response.Clear();
+  if (parts_.metrics != nullptr) parts_.metrics->ApplyDone(ReasonLabel(status));
+  CountIoctlError(status);
+  return status;
+}
+
+absl::Status RpcHandlers::Apply(const CallInfo& call, const v1::SetTscStateRequest& request,
+                                v1::SetTscStateResponse& response) {
+  auto apply = FromProto(request);
+  if (!apply.ok()) return apply.status();
+  apply->time_left_ns = call.time_left_ns;
+  if (!apply->state.handoff.has_value()) {
+    auto outcome = parts_.handoffs.ApplyPlain(*apply);
+    if (!outcome.ok()) return outcome.status();
+    response = ToProto(*outcome);
+    Applied(request.vm_id(), *outcome);
+    return absl::OkStatus();
+  }
+  handoff::ApplyCall handoff_call;
+  handoff_call.request = *std::move(apply);
+  handoff_call.request_digest = Sha256(request.SerializeAsString());
+  handoff_call.cancelled = call.cancelled;
+  handoff_call.encode = [&](const handoff::ApplyOutcome& outcome) {
+    response = ToProto(outcome);
+    Applied(request.vm_id(), outcome);
+    return response.SerializeAsString();
+  };
+  auto answer = parts_.handoffs.Apply(handoff_call);
+  if (!answer.ok()) return answer.status();
+  return Deliver(*answer, response);
+}
+
+void RpcHandlers::Applied(const std::string& vm_id, const handoff::ApplyOutcome& outcome) {
+  if (outcome.validated_only) return;
+  const time::Elapsed& elapsed = outcome.time.elapsed;
+  metrics::AppliedValues values;
+  values.phase_spread_ticks = outcome.phase_spread_ticks;
+  values.phase_error_ticks = outcome.phase_error_ticks;
+  values.elapsed_ns = elapsed.elapsed_ns;
+  values.commit_wait_ns = outcome.time.commit_wait_ns;
+  values.rate_error_ppm = outcome.rate_error_ppm;
+  values.accepted_untrusted_clock = elapsed.accepted_untrusted_clock;
+  if (elapsed.bound.has_value()) values.error_bound_ns = elapsed.bound->total_ns();
+  if (parts_.metrics != nullptr) parts_.metrics->Applied(values);
+  spdlog::info(
+      "applied TSC state: vm={} vcpus={} elapsed_ns={} error_bound_ns={} phase_error_ticks={} "
+      "commit_wait_ns={} probed={}",
+      vm_id, outcome.vcpus.size(), values.elapsed_ns, values.error_bound_ns,
+      values.phase_error_ticks, values.commit_wait_ns, outcome.time.probe.has_value());
+}
+
+absl::Status RpcHandlers::CommitHandoff(const CallInfo& call,
+                                        const v1::CommitHandoffRequest& request,
+                                        v1::CommitHandoffResponse& response) {
+  if (absl::Status status = CheckDeadline(call); !status.ok()) return status;
+  if (absl::Status status = CheckId("handoff_id", request.handoff_id()); !status.ok())
+    return status;
+  auto side = SideOf(request.side());
+  if (!side.ok()) return side.status();
+  Failpoint("rpc.commit_handoff.received");
+  auto view = parts_.handoffs.Commit(
+      {request.handoff_id(), *side, request.release_proof(), call.cancelled});
+  Failpoint("rpc.commit_handoff.answering");
+  if (!view.ok()) return view.status();
+  *response.mutable_handoff() = ToProto(*view);
+  return absl::OkStatus();
+}
+
+absl::Status RpcHandlers::AbortHandoff(const CallInfo& call,
+                                       const v1::AbortHandoffRequest& request,
+                                       v1::AbortHandoffResponse& response) {
+  if (absl::Status status = CheckDeadline(call); !status.ok()) return status;
+  if (absl::Status status = CheckId("handoff_id", request.handoff_id()); !status.ok())
+    return status;
+  auto side = SideOf(request.side());
+  if (!side.ok()) return side.status();
+  handoff::AbortCall abort{request.handoff_id(), *side, request.abort_proof(), std::nullopt,
+                           call.cancelled};
+  if (request.has_ticket()) {
+    auto ticket = TicketFromProto(request.ticket());
+    if (!ticket.ok()) return ticket.status();
+    abort.ticket = *std::move(ticket);
+  }
+  Failpoint("rpc.abort_handoff.received");
+  auto view = parts_.handoffs.Abort(abort);
+  Failpoint("rpc.abort_handoff.answering");
+  if (!view.ok()) return view.status();
+  *response.mutable_handoff() = ToProto(*view);
+  return absl::OkStatus();
+}
+
+absl::Status RpcHandlers::GetHandoff(const v1::GetHandoffRequest& request,
+                                     v1::GetHandoffResponse& response) {
+  if (absl::Status status = CheckId("handoff_id", request.handoff_id()); !status.ok())
+    return status;
+  const auto source = parts_.handoffs.Get(request.handoff_id(), Side::kSource);
+  const auto destination = parts_.handoffs.Get(request.handoff_id(), Side::kDestination);
+  if (source.record != nullptr) *response.mutable_source() = ToProto(source);
+  if (destination.record != nullptr) *response.mutable_destination() = ToProto(destination);
+  if (response.has_source() || response.has_destination()) return absl::OkStatus();
+  const std::string reason = parts_.journal.unavailable_reason();
+  if (!reason.empty()) return Error(Reason::kJournalUnavailable, reason);
+  return Error(Reason::kHandoffNotFound,
+               absl::StrCat("this agent knows no handoff ", request.handoff_id()),
+               {{"handoff_id", request.handoff_id()}});
+}
+
+absl::Status RpcHandlers::ListHandoffs(const v1::ListHandoffsRequest& request,
+                                       v1::ListHandoffsResponse& response) {
+  if (absl::Status status = CheckPageSize(request.page_size(), kMaxHandoffPage); !status.ok())
+    return status;
+  handoff::ListQuery query;
+  query.vm_id = request.vm_id();
+  query.pending_only = request.pending_only();
+  query.undecided_only = request.undecided_only();
+  if (!query.vm_id.empty()) {
+    if (absl::Status status = CheckId("vm_id", query.vm_id); !status.ok()) return status;
+  }
+  if (!request.page_token().empty() &&
+      (!absl::SimpleAtoi(request.page_token(), &query.before) || query.before == 0))
+    return WrongPageToken();
+  const size_t page_size = request.page_size() == 0 ? kDefaultHandoffPage : request.page_size();
+  query.limit = page_size + 1;
+  const auto views = parts_.handoffs.List(query);
+  for (size_t i = 0; i < views.size() && i < page_size; ++i)
+    *response.add_handoffs() = ToProto(views[i]);
+  if (views.size() > page_size)
+    response.set_next_page_token(absl::StrCat(views[page_size - 1].ordinal));
+  return absl::OkStatus();
+}
+
+absl::Status RpcHandlers::ProbeClock(v1::ProbeClockResponse& response) {
+  // First of all: what comes between arrival and this reading widens the caller's interval.
+  const auto received = parts_.timekeeper.TakeStamp();
+  if (!received.ok()) return received.status();
+  response.set_boot_id(parts_.host.boot_id);
+  response.set_host_tsc_khz(parts_.host.tsc.host_khz);
+  *response.mutable_clock() = ToProto(parts_.timekeeper.Now());
+  *response.mutable_received() = ToProto(*received);
+  const auto sent = parts_.timekeeper.TakeStamp();
+  if (!sent.ok()) return sent.status();
+  *response.mutable_sent() = ToProto(*sent);
+  return absl::OkStatus();
+}
+
+absl::Status RpcHandlers::CompareClocks(const v1::CompareClocksRequest& request,
+                                        v1::CompareClocksResponse& response) {
+  if (absl::Status status = peer::CheckPeerAddress("peer", request.peer()); !status.ok())
+    return status;
+  auto comparison = parts_.timekeeper.Compare(request.peer());
+  if (!comparison.ok()) return comparison.status();
+  response = ToProto(*comparison);
+  return absl::OkStatus();
+}
+
+void RpcHandlers::CountIoctlError(const absl::Status& status) {
+  if (status.ok() || parts_.metrics == nullptr) return;
+  const Metadata metadata = MetadataOf(status);
+  const auto ioctl = metadata.find("ioctl");
+  const auto error_number = metadata.find("errno");
+  if (ioctl == metadata.end() || error_number == metadata.end()) return;
+  // A VMM's word: only an errno that exists becomes a label.
+  int number = 0;
+  const bool known =
+      absl::SimpleAtoi(error_number->second, &number) && number > 0 && number <= kLastErrno;
+  parts_.metrics->IoctlFailed(ioctl->second, known ? error_number->second : "other");
+}
+
+}  // namespace tsc_handoff::service

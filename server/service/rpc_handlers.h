@@ -1,0 +1,92 @@
+// What each RPC of TscAgent does, without gRPC: checks the request, calls the core, converts the
+// answer, counts and logs. The simulation of the protocol runs the same code.
+//
+// Threading: thread-safe. The methods that are said to block do so for a VM's port, the journal's
+// sync or a peer; the others answer at once.
+#ifndef TSC_HANDOFF_SERVER_SERVICE_RPC_HANDLERS_H_
+#define TSC_HANDOFF_SERVER_SERVICE_RPC_HANDLERS_H_
+
+#include <cstdint>
+#include <functional>
+#include <limits>
+#include <string>
+
+#include "absl/status/status.h"
+#include "server/handoff/handoff_controller.h"
+#include "server/handoff/timekeeper.h"
+#include "server/handoff/tsc_operations.h"
+#include "server/host/host_facts.h"
+#include "server/journal/journal.h"
+#include "server/metrics/metrics.h"
+#include "server/registry/vm_registry.h"
+#include "tschandoff/v1/tsc_agent.pb.h"
+
+namespace tsc_handoff::service {
+
+// What is known of a call besides its request.
+struct CallInfo {
+  static constexpr int64_t kNoDeadline = std::numeric_limits<int64_t>::max();
+  int64_t time_left_ns = kNoDeadline;
+  std::function<bool()> cancelled;  // empty: never
+};
+
+class RpcHandlers {
+ public:
+  // All outlive this.
+  struct Parts {
+    const host::HostFacts& host;
+    registry::VmRegistry& registry;
+    handoff::Timekeeper& timekeeper;
+    handoff::TscOperations& operations;
+    handoff::HandoffController& handoffs;
+    journal::Journal& journal;
+    metrics::Metrics* metrics = nullptr;  // OPTIONAL
+    std::function<std::string()> peer_address = {};  // where other hosts reach this agent
+  };
+
+  explicit RpcHandlers(const Parts& parts) : parts_(parts) {}
+
+  absl::Status GetHostInfo(tschandoff::v1::GetHostInfoResponse& response);
+  absl::Status ListVms(const tschandoff::v1::ListVmsRequest& request,
+                       tschandoff::v1::ListVmsResponse& response);
+  // Blocks.
+  absl::Status GetVm(const tschandoff::v1::GetVmRequest& request,
+                     tschandoff::v1::GetVmResponse& response);
+  // Blocks.
+  absl::Status GetTscState(const CallInfo& call, const tschandoff::v1::GetTscStateRequest& request,
+                           tschandoff::v1::GetTscStateResponse& response);
+  // Blocks.
+  absl::Status SetTscState(const CallInfo& call, const tschandoff::v1::SetTscStateRequest& request,
+                           tschandoff::v1::SetTscStateResponse& response);
+  // Blocks.
+  absl::Status CommitHandoff(const CallInfo& call,
+                             const tschandoff::v1::CommitHandoffRequest& request,
+                             tschandoff::v1::CommitHandoffResponse& response);
+  // Blocks.
+  absl::Status AbortHandoff(const CallInfo& call,
+                            const tschandoff::v1::AbortHandoffRequest& request,
+                            tschandoff::v1::AbortHandoffResponse& response);
+  absl::Status GetHandoff(const tschandoff::v1::GetHandoffRequest& request,
+                          tschandoff::v1::GetHandoffResponse& response);
+  absl::Status ListHandoffs(const tschandoff::v1::ListHandoffsRequest& request,
+                            tschandoff::v1::ListHandoffsResponse& response);
+  absl::Status ProbeClock(tschandoff::v1::ProbeClockResponse& response);
+  // Blocks.
+  absl::Status CompareClocks(const tschandoff::v1::CompareClocksRequest& request,
+                             tschandoff::v1::CompareClocksResponse& response);
+
+ private:
+  absl::Status Capture(const CallInfo& call, const tschandoff::v1::GetTscStateRequest& request,
+                       tschandoff::v1::GetTscStateResponse& response);
+  absl::Status Apply(const CallInfo& call, const tschandoff::v1::SetTscStateRequest& request,
+                     tschandoff::v1::SetTscStateResponse& response);
+  void Applied(const std::string& vm_id, const handoff::ApplyOutcome& outcome);
+  void CountIoctlError(const absl::Status& status);
+  tschandoff::v1::Vm Describe(const registry::RegisteredVm& vm) const;
+
+  const Parts parts_;
+};
+
+}  // namespace tsc_handoff::service
+
+#endif  // TSC_HANDOFF_SERVER_SERVICE_RPC_HANDLERS_H_
