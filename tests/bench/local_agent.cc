@@ -82,16 +82,16 @@ absl::StatusOr<std::unique_ptr<LocalAgent>> LocalAgent::Start(
 
 absl::Status LocalAgent::PortRead() {
   auto lease = registry_.Lease(kVmId);
-  return lease.ok() ? lease->port().ReadAll().status() : lease.status();
+  return lease.ok() ? lease->port().ReadAll(port::Hold::kNo).status() : lease.status();
 }
 
 absl::Status LocalAgent::PortWrite(const port::ApplyOrder& order) {
   auto lease = registry_.Lease(kVmId);
-  return lease.ok() ? lease->port().WriteAll(order).status() : lease.status();
+  return lease.ok() ? lease->port().WriteAll(order, port::Hold::kNo).status() : lease.status();
 }
 
 absl::Status LocalAgent::Capture() {
-  auto outcome = operations_.Capture(kVmId);
+  auto outcome = operations_.Capture(kVmId, port::Hold::kNo);
   if (!outcome.ok()) return outcome.status();
   captured_ = std::move(outcome->state);
   return absl::OkStatus();
