@@ -455,13 +455,10 @@ absl::StatusOr<HandoffController::RecordPtr> HandoffController::SettleApplying(
 }
 
 absl::Status HandoffController::SettleEarlier(const std::string& vm_id) {
-  const auto is_left = [&](const TableEntry& entry) {
+  for (const TableEntry& entry : table_.ListOpen()) {
     const Record& record = *entry.record;
-    return record.vm_id == vm_id && record.side == Side::kDestination &&
-           record.state == State::kAborted && !record.restored;
-  };
-  for (const TableEntry& entry : table_.List(0, SIZE_MAX, is_left)) {
-    if (absl::Status status = SettleAborted(*entry.record); !status.ok()) return status;
+    if (record.vm_id != vm_id || record.state != State::kAborted) continue;
+    if (absl::Status status = SettleAborted(record); !status.ok()) return status;
   }
   return absl::OkStatus();
 }
@@ -512,12 +509,10 @@ bool HandoffController::NeedsSettling(const Record& record) const {
 }
 
 std::vector<HandoffView> HandoffController::Sweep() {
-  const auto may_be_left = [](const TableEntry& entry) {
-    const State state = entry.record->state;
-    return state == State::kApplying || state == State::kApplied ||
-           (state == State::kAborted && !entry.record->restored);
-  };
-  for (const TableEntry& entry : table_.List(0, SIZE_MAX, may_be_left)) {
+  std::vector<HandoffView> undecided;
+  for (const TableEntry& entry : table_.ListOpen()) {
+    const int64_t now_ns = parts_.monotonic_ns();
+    if (HandoffView view = View(entry, now_ns); view.undecided) undecided.push_back(std::move(view));
     // Nothing is claimed where there is nothing to do: it would make a call that comes now fail.
     if (!CheckJournal().ok() || !NeedsSettling(*entry.record)) continue;
     const auto handoff = claims_.TryHandoff(entry.record->ticket.handoff_id);
@@ -532,7 +527,7 @@ std::vector<HandoffView> HandoffController::Sweep() {
     }
   }
   if (CheckJournal().ok()) LookForViolations();
-  return List({.limit = SIZE_MAX, .vm_id = "", .pending_only = true, .undecided_only = true});
+  return undecided;
 }
 
 absl::StatusOr<size_t> HandoffController::Compact(int64_t keep_ns) {
@@ -590,8 +585,15 @@ std::vector<HandoffView> HandoffController::List(const ListQuery& query) const {
     return !query.undecided_only || now_ns - entry.heard_at_ns > parts_.undecided_after_ns;
   };
   std::vector<HandoffView> views;
-  for (const TableEntry& entry : table_.List(query.before, query.limit, passes))
-    views.push_back(View(entry, now_ns));
+  if (!query.pending_only && !query.undecided_only) {
+    for (const TableEntry& entry : table_.List(query.before, query.limit, passes))
+      views.push_back(View(entry, now_ns));
+    return views;
+  }
+  for (const TableEntry& entry : table_.ListOpen()) {
+    if (query.before != 0 && entry.ordinal >= query.before) continue;
+    if (views.size() < query.limit && passes(entry)) views.push_back(View(entry, now_ns));
+  }
   return views;
 }
 

@@ -6,7 +6,17 @@ namespace tsc_handoff::handoff {
 
 using journal::HandoffRecord;
 using journal::Side;
+using journal::State;
 using journal::VmRecord;
+
+namespace {
+
+bool IsOpen(const HandoffRecord& record) {
+  if (IsPending(record.state)) return true;
+  return record.side == Side::kDestination && record.state == State::kAborted && !record.restored;
+}
+
+}  // namespace
 
 void HandoffTable::Load(journal::Contents contents, int64_t now_ns) {
   const std::lock_guard<std::mutex> lock(mutex_);
@@ -51,6 +61,11 @@ void HandoffTable::PutLocked(RecordPtr record, int64_t now_ns) {
     by_ordinal_[entry.ordinal] = key;
   }
   entry.heard_at_ns = now_ns;
+  if (IsOpen(*record)) {
+    open_.insert(entry.ordinal);
+  } else {
+    open_.erase(entry.ordinal);
+  }
   if (OccupiesVm(record->state)) {
     occupants_[record->vm_id] = key;
   } else if (const auto found = occupants_.find(record->vm_id);
@@ -69,9 +84,17 @@ void HandoffTable::Touch(const std::string& handoff_id, Side side, int64_t now_n
 void HandoffTable::Erase(const std::string& handoff_id, Side side) {
   const std::lock_guard<std::mutex> lock(mutex_);
   const auto found = entries_.find({handoff_id, side});
-  if (found == entries_.end() || IsPending(found->second.record->state)) return;
+  if (found == entries_.end() || IsOpen(*found->second.record)) return;
   by_ordinal_.erase(found->second.ordinal);
   entries_.erase(found);
+}
+
+std::vector<TableEntry> HandoffTable::ListOpen() const {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  std::vector<TableEntry> found;
+  for (auto it = open_.rbegin(); it != open_.rend(); ++it)
+    found.push_back(entries_.at(by_ordinal_.at(*it)));
+  return found;
 }
 
 std::vector<TableEntry> HandoffTable::List(uint64_t before, size_t limit,

@@ -9,6 +9,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -46,6 +47,9 @@ class HandoffTable {
 
   // At most `limit` that pass, those begun last first, begun before `before` (0: from the last).
   std::vector<TableEntry> List(uint64_t before, size_t limit, const Filter& filter) const;
+  // All that are open: pending, or aborted and not restored; those begun last first. They are few,
+  // however long the journal is.
+  std::vector<TableEntry> ListOpen() const;
 
  private:
   using Key = std::pair<std::string, journal::Side>;
@@ -56,6 +60,7 @@ class HandoffTable {
   uint64_t last_ordinal_ = 0;
   std::map<Key, TableEntry> entries_;
   std::map<uint64_t, Key> by_ordinal_;
+  std::set<uint64_t> open_;  // ordinals
   std::map<std::string, Key> occupants_;  // by vm_id
   std::map<std::string, journal::VmRecord> vms_;
 };
