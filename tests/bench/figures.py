@@ -10,6 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from . import handoff_figures
+from .handoff_figures import Handoffs
+
 METHODS = {"get": "GetTscState", "set": "SetTscState"}
 PERCENTILES = ("p50", "p99")
 # RPC over floor, by number of vCPUs.
@@ -69,7 +72,7 @@ def ratio(result: dict[str, Any], method: str, percentile: str) -> float:
     return ns(result, method, percentile) / max(ns(result, f"floor_{method}", percentile), 1)
 
 
-def targets(environments: list[Environment], memory: Memory | None) -> list[Target]:
+def targets(environments: list[Environment], memory: Memory | None, handoffs: Handoffs | None = None) -> list[Target]:
     found = [
         Target(f"{METHODS[method]}, {result['vcpus']} vCPUs", environment.name, percentile,
                round(ratio(result, method, percentile), 3), MAX_RATIO[result["vcpus"]])
@@ -91,6 +94,9 @@ def targets(environments: list[Environment], memory: Memory | None) -> list[Targ
     if memory is not None and memory.full_size:
         found.append(Target("agent's memory in MiB, 1,000 VMs of 64 vCPUs", "simulated", "",
                             round(memory.rss_bytes / (1 << 20), 1), MAX_MEMORY_BYTES / (1 << 20)))
+    if handoffs is not None:
+        found += [Target(what, "simulated", percentile, value, limit)
+                  for what, percentile, value, limit in handoff_figures.targets(handoffs)]
     return found
 
 
@@ -196,7 +202,7 @@ def memory_line(memory: Memory) -> str:
             f"registered in {memory.register_seconds:.1f} s")
 
 
-def as_text(environments: list[Environment], memory: Memory | None) -> str:
+def as_text(environments: list[Environment], memory: Memory | None, handoffs: Handoffs | None = None) -> str:
     lines: list[str] = []
     for environment in environments:
         lines += [*table(environment), ""]
@@ -204,7 +210,9 @@ def as_text(environments: list[Environment], memory: Memory | None) -> str:
         lines += [reference_line(environment), probe_line(environment)]
     if memory is not None:
         lines.append(memory_line(memory))
-    found = targets(environments, memory)
+    if handoffs is not None:
+        lines += ["", *handoff_figures.as_lines(handoffs)]
+    found = targets(environments, memory, handoffs)
     if found:
         lines += ["", f"targets: {sum(target.met for target in found)} of {len(found)} met"]
         lines += [f"  missed: {target.what}, {target.environment} {target.percentile}: {target.value} > {target.limit}"
@@ -215,7 +223,8 @@ def as_text(environments: list[Environment], memory: Memory | None) -> str:
     return "\n".join(lines)
 
 
-def as_json(environments: list[Environment], memory: Memory | None, machine: dict[str, Any]) -> dict[str, Any]:
+def as_json(environments: list[Environment], memory: Memory | None, machine: dict[str, Any],
+            handoffs: Handoffs | None = None) -> dict[str, Any]:
     return {
         "format": "tsc-handoff-bench/1",
         "machine": machine,
@@ -230,5 +239,7 @@ def as_json(environments: list[Environment], memory: Memory | None, machine: dic
                  for result in environment.results]}
             for environment in environments],
         "memory": None if memory is None else vars(memory),
-        "targets": [{**vars(target), "met": target.met} for target in targets(environments, memory)],
+        "handoffs": None if handoffs is None else {
+            **vars(handoffs), "ratio": {percentile: round(handoffs.ratio(percentile), 4) for percentile in PERCENTILES}},
+        "targets": [{**vars(target), "met": target.met} for target in targets(environments, memory, handoffs)],
     }

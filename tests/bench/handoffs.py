@@ -16,10 +16,10 @@ import tempfile
 import threading
 import time
 import urllib.request
-from dataclasses import dataclass
 from typing import Any
 
 from ..programs import LabError, SimAgent, binary
+from .handoff_figures import Handoffs
 from .memory import raise_descriptor_limit
 from .places import say
 
@@ -31,19 +31,6 @@ PARALLEL = (1, 4, 16, 64)
 # A VMM process serves so many VMs: with a descriptor for each vCPU and some for each VM, it stays below usual limits.
 VMS_PER_PROCESS = 500
 START_LIMIT_S = 30.0
-
-
-@dataclass(frozen=True)
-class Handoffs:
-    """`one` is handoff_bench's; an evacuation says also what was busy meanwhile."""
-
-    one: dict[str, Any]
-    evacuations: list[dict[str, Any]]
-    vms: int
-    vcpus: int
-    cores: int
-    journal_entries: int
-    start_seconds: float
 
 
 def run_bench(*arguments: str) -> dict[str, Any]:

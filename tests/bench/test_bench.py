@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from . import bench, figures
+from . import bench, figures, handoff_figures
 
 SERIES = {"bare_get", "bare_set", "empty_rpc", "get", "set", "floor_get", "floor_set", "host_info_rpc", "get_vm_rpc",
           "compare_clocks", "port_get", "port_set", "operation_get", "operation_set"}
@@ -65,6 +65,34 @@ def test_quick_memory_counts_the_vms(tmp_path: pathlib.Path) -> None:
     memory = json.loads(path.read_text())["memory"]
     assert memory["vms"] == 20 and memory["vcpus"] == 64
     assert 0 < memory["rss_empty_bytes"] <= memory["rss_bytes"] <= memory["rss_peak_bytes"]
+
+
+def test_quick_handoffs_give_a_well_formed_report(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
+    needs_programs()
+    path = tmp_path / "report.json"
+    assert bench.main(["--quick", "--only", "handoffs", "--report", str(path)]) == 0
+    handoffs = json.loads(path.read_text())["handoffs"]
+    series = handoffs["one"]["series"]
+    assert series["floor"]["min_ns"] >= series["syncs"]["min_ns"] + series["empty_rpcs"]["min_ns"]
+    assert series["capture"]["count"] >= handoffs["one"]["rounds"] >= 30
+    assert [evacuation["parallel"] for evacuation in handoffs["evacuations"]] == [1, 4, 16, 64]
+    for evacuation in handoffs["evacuations"]:
+        assert evacuation["vms"] == 20 and 0 < evacuation["handoffs_per_second"]
+        assert 0 < evacuation["commits_per_handoff"] < 5.2, "a handoff has 5 changes, which may share syncs"
+    # One at a time shares none; the compaction after the start is a commit, too.
+    assert 5 <= handoffs["evacuations"][0]["commits_per_handoff"] < 5.2
+    assert 0 < handoffs["start_seconds"]
+    assert "20 VMs of 16 vCPUs" in capsys.readouterr().out
+
+
+def test_throughput_must_grow_until_something_is_full() -> None:
+    def evacuation(parallel: int, rate: float, cores: float = 0.5, journal: float = 0.5) -> dict[str, Any]:
+        return {"parallel": parallel, "handoffs_per_second": rate, "cores_busy": cores, "journal_busy": journal}
+
+    assert handoff_figures.stalls([evacuation(1, 100), evacuation(4, 300), evacuation(16, 301)]) == [16]
+    assert not handoff_figures.stalls([evacuation(1, 100), evacuation(4, 300, cores=0.95), evacuation(16, 290, cores=0.95)])
+    assert not handoff_figures.stalls([evacuation(1, 100), evacuation(4, 300), evacuation(16, 290, journal=0.9)])
+    assert handoff_figures.what_is_full(evacuation(1, 1, 0.9, 0.9)) == "the cores and a journal's disk"
 
 
 def fake_result(vcpus: int, bare: int, empty: int, rpc: int) -> dict[str, Any]:
