@@ -14,27 +14,29 @@ namespace {
 // "TSCJ": in the file's header, so that `file` and we know a journal from another database.
 constexpr int kApplicationId = 0x5453434a;
 
-// One list of statements per version: [0] makes version 1 of nothing, [1] would make 2 of 1.
-constexpr const char* kVersion1[] = {
-    "CREATE TABLE agent (agent_id BLOB NOT NULL, crc32 INTEGER NOT NULL)",
-    // ordinal: the order in which they were begun. Each page that a change touches is written to the
-    // disk, hence no index but the one that finds the record.
-    "CREATE TABLE handoffs ("
-    " ordinal INTEGER PRIMARY KEY,"
-    " handoff_id TEXT NOT NULL, side INTEGER NOT NULL, state INTEGER NOT NULL,"
-    " vm_id TEXT NOT NULL, epoch INTEGER NOT NULL,"
-    " source_agent_id BLOB NOT NULL, destination_agent_id BLOB NOT NULL,"
-    " destination_vm_id TEXT NOT NULL, release_digest BLOB NOT NULL, abort_digest BLOB NOT NULL,"
-    " release_proof BLOB NOT NULL, abort_proof BLOB NOT NULL, vmm_instance BLOB NOT NULL,"
-    " request_digest BLOB NOT NULL, answer BLOB NOT NULL, undo BLOB NOT NULL, redo BLOB NOT NULL,"
-    " restored INTEGER NOT NULL, begun_at_ns INTEGER NOT NULL, changed_at_ns INTEGER NOT NULL,"
-    " crc32 INTEGER NOT NULL,"
-    " UNIQUE (handoff_id, side))",
-    "CREATE TABLE vms ("
-    " vm_id TEXT PRIMARY KEY NOT NULL, highest_epoch INTEGER NOT NULL, standing INTEGER NOT NULL,"
-    " handoff_id TEXT NOT NULL, vmm_instance BLOB NOT NULL, crc32 INTEGER NOT NULL)"
-    " WITHOUT ROWID",
-};
+const Migration& Version1() {
+  static const Migration* const statements = new Migration{
+        "CREATE TABLE agent (agent_id BLOB NOT NULL, crc32 INTEGER NOT NULL)",
+        // ordinal: the order in which they were begun. Each page that a change touches is written to the
+        // disk, hence no index but the one that finds the record.
+        "CREATE TABLE handoffs ("
+        " ordinal INTEGER PRIMARY KEY,"
+        " handoff_id TEXT NOT NULL, side INTEGER NOT NULL, state INTEGER NOT NULL,"
+        " vm_id TEXT NOT NULL, epoch INTEGER NOT NULL,"
+        " source_agent_id BLOB NOT NULL, destination_agent_id BLOB NOT NULL,"
+        " destination_vm_id TEXT NOT NULL, release_digest BLOB NOT NULL, abort_digest BLOB NOT NULL,"
+        " release_proof BLOB NOT NULL, abort_proof BLOB NOT NULL, vmm_instance BLOB NOT NULL,"
+        " request_digest BLOB NOT NULL, answer BLOB NOT NULL, undo BLOB NOT NULL, redo BLOB NOT NULL,"
+        " restored INTEGER NOT NULL, begun_at_ns INTEGER NOT NULL, changed_at_ns INTEGER NOT NULL,"
+        " crc32 INTEGER NOT NULL,"
+        " UNIQUE (handoff_id, side))",
+        "CREATE TABLE vms ("
+        " vm_id TEXT PRIMARY KEY NOT NULL, highest_epoch INTEGER NOT NULL, standing INTEGER NOT NULL,"
+        " handoff_id TEXT NOT NULL, vmm_instance BLOB NOT NULL, crc32 INTEGER NOT NULL)"
+        " WITHOUT ROWID",
+  };
+  return *statements;
+}
 
 constexpr char kReadHandoffs[] =
     "SELECT handoff_id, side, state, vm_id, epoch, source_agent_id, destination_agent_id,"
@@ -160,14 +162,6 @@ absl::Status WrongChecksum(const std::string& row) {
   return absl::DataLossError(absl::StrCat("the row of ", row, " has a wrong checksum"));
 }
 
-// In the caller's transaction.
-absl::Status MakeVersion1(Database& database) {
-  for (const char* sql : kVersion1) {
-    if (absl::Status status = database.Execute(sql); !status.ok()) return status;
-  }
-  return database.Execute(absl::StrCat("PRAGMA user_version = ", kSchemaVersion).c_str());
-}
-
 absl::Status InTransaction(Database& database, const std::function<absl::Status()>& work) {
   absl::Status status = database.Execute("BEGIN IMMEDIATE");
   if (status.ok()) status = work();
@@ -178,11 +172,29 @@ absl::Status InTransaction(Database& database, const std::function<absl::Status(
 
 }  // namespace
 
+const std::vector<Migration>& Migrations() {
+  static const auto* const migrations = new std::vector<Migration>{Version1()};
+  return *migrations;
+}
+
+absl::Status Migrate(Database& database, int from, const std::vector<Migration>& migrations) {
+  const int to = static_cast<int>(migrations.size());
+  if (from == to) return absl::OkStatus();
+  return InTransaction(database, [&]() -> absl::Status {
+    for (int version = from; version < to; ++version) {
+      for (const char* sql : migrations[static_cast<size_t>(version)]) {
+        if (absl::Status status = database.Execute(sql); !status.ok()) return status;
+      }
+    }
+    return database.Execute(absl::StrCat("PRAGMA user_version = ", to).c_str());
+  });
+}
+
 absl::Status MakeSchema(Database& database, const std::string& agent_id) {
+  if (absl::Status status = Migrate(database, 0, Migrations()); !status.ok()) return status;
   return InTransaction(database, [&]() -> absl::Status {
     const std::string mark = absl::StrCat("PRAGMA application_id = ", kApplicationId);
     if (absl::Status status = database.Execute(mark.c_str()); !status.ok()) return status;
-    if (absl::Status status = MakeVersion1(database); !status.ok()) return status;
     auto insert = database.Prepare("INSERT INTO agent (agent_id, crc32) VALUES (?1, ?2)");
     if (!insert.ok()) return insert.status();
     insert->BindBlob(1, agent_id);
@@ -191,7 +203,7 @@ absl::Status MakeSchema(Database& database, const std::string& agent_id) {
   });
 }
 
-absl::Status CheckSchema(Database& database) {
+absl::StatusOr<int> CheckSchema(Database& database) {
   const auto application_id = database.Ask("PRAGMA application_id");
   if (!application_id.ok()) return application_id.status();
   if (*application_id != absl::StrCat(kApplicationId))
@@ -201,15 +213,15 @@ absl::Status CheckSchema(Database& database) {
   int version = 0;
   if (!absl::SimpleAtoi(*user_version, &version) || version < 1)
     return absl::DataLossError("its version is not one that ever was");
-  if (version > kSchemaVersion) {
+  if (version > static_cast<int>(Migrations().size())) {
     return absl::FailedPreconditionError(
         absl::StrCat("it has version ", version, ", made by a newer agent; this one knows ",
-                     kSchemaVersion));
+                     Migrations().size()));
   }
-  // Here versions below kSchemaVersion will be brought up, one after the other, in a transaction.
   const auto intact = database.Ask("PRAGMA integrity_check(1)");
   if (!intact.ok()) return intact.status();
-  return *intact == "ok" ? absl::OkStatus() : absl::DataLossError(*intact);
+  if (*intact != "ok") return absl::DataLossError(*intact);
+  return version;
 }
 
 absl::StatusOr<std::string> ReadAgentId(Database& database) {

@@ -17,15 +17,21 @@
 
 namespace tsc_handoff::journal {
 
-// Of the tables that this program makes. It reads every older one, by bringing it up to date.
-inline constexpr int kSchemaVersion = 1;
+// The statements that make version N of the tables from version N - 1; those of version 1 start from
+// an empty database. A released version's statements never change.
+using Migration = std::vector<const char*>;
+const std::vector<Migration>& Migrations();
+
+// Brings an intact database of version `from` (0: empty) up to the last of `migrations`, all of it
+// or nothing.
+absl::Status Migrate(Database& database, int from, const std::vector<Migration>& migrations);
 
 // Makes the tables of an empty database, and names the agent.
 absl::Status MakeSchema(Database& database, const std::string& agent_id);
 
-// Whether this is a journal that can be used, after bringing it up to date.
+// Whether this is an intact journal of a version that this program knows; which one. Reads only.
 // Errors: kDataLoss when it is damaged, kFailedPrecondition when a newer program made it.
-absl::Status CheckSchema(Database& database);
+absl::StatusOr<int> CheckSchema(Database& database);
 
 // Errors: kDataLoss when a row's checksum is wrong.
 absl::StatusOr<std::string> ReadAgentId(Database& database);

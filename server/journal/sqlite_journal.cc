@@ -86,10 +86,13 @@ absl::Status SqliteJournal::OpenFile() {
   if (!database.ok()) return database.status();
   if (absl::Status status = (*database)->Execute(kLockForGood); !status.ok()) return status;
   // Before anything is written: SQLite would make a database of an empty file.
-  if (absl::Status status = CheckSchema(**database); !status.ok()) return status;
+  const auto version = CheckSchema(**database);
+  if (!version.ok()) return version.status();
   for (const char* setting : kSettings) {
     if (absl::Status status = (*database)->Execute(setting); !status.ok()) return status;
   }
+  if (absl::Status status = Migrate(**database, *version, Migrations()); !status.ok())
+    return status;
   auto agent_id = ReadAgentId(**database);
   if (!agent_id.ok()) return agent_id.status();
   auto contents = ReadAll(**database);

@@ -172,7 +172,9 @@ void Checker::Begun(Host& host, const HandoffRecord& record) {
        it != applies_.end() && it->first.first == record.ticket.handoff_id;)
     it = applies_.erase(it);
   const VmmPtr vmm = VmmOf(host, record);
-  if (vmm != nullptr && !vmm->before.has_value()) vmm->before = vmm->offsets;
+  if (vmm == nullptr || vmm->before.has_value()) return;
+  vmm->before = vmm->offsets;
+  vmm->before_of = record.ticket.handoff_id;
 }
 
 void Checker::Applied(Host& host, const HandoffRecord& record) {
@@ -214,6 +216,8 @@ void Checker::Applied(Host& host, const HandoffRecord& record) {
 void Checker::Undone(Host& host, const HandoffRecord& record) {
   const VmmPtr vmm = VmmOf(host, record);
   if (vmm == nullptr || !vmm->before.has_value()) return;
+  // One that has nothing in the VM any more may be aborted while another one works on it.
+  if (vmm->before_of != record.ticket.handoff_id) return;
   if (vmm->offsets != *vmm->before)
     context_.Violate(absl::StrCat("I3: the VM does not have what it had", About(host, record)));
   vmm->before.reset();

@@ -43,8 +43,9 @@ struct Vmm {
   // Takes what the agent has sent.
   void ReadInbox();
 
-  // What the VM had before the handoff that works on it; nullopt when none does.
+  // What the VM had before the handoff that works on it, and which that is; nullopt when none does.
   std::optional<std::vector<uint64_t>> before;
+  std::string before_of;
   int64_t written_at_ps = 0;
 };
 
