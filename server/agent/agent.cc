@@ -73,18 +73,18 @@ class AgentImpl final : public Agent {
                   peer, {probe.wall_offset_ns, probe.wall_offset_error_ns, probe.round_trip_ns});
             }),
         operations_(platform_.facts, registry_, timekeeper_, options_.limits),
-        handoffs_({.journal = *platform_.journal,
-                   .operations = operations_,
-                   .registry = registry_,
-                   .realtime_ns = NowNs<std::chrono::system_clock>,
-                   .monotonic_ns = NowNs<std::chrono::steady_clock>,
-                   .random_bytes = RandomBytes,
-                   .undecided_after_ns = options.undecided_after_ns,
-                   .on_change = [this](const journal::HandoffRecord& record,
-                                       handoff::Event event) { Changed(record, event); },
-                   .on_violation = [this](const std::string& vm_id, const port::Permit& permit) {
-                     Violated(vm_id, permit);
-                   }}),
+        handoffs_(
+            {.journal = *platform_.journal,
+             .operations = operations_,
+             .registry = registry_,
+             .realtime_ns = NowNs<std::chrono::system_clock>,
+             .monotonic_ns = NowNs<std::chrono::steady_clock>,
+             .random_bytes = RandomBytes,
+             .undecided_after_ns = options.undecided_after_ns,
+             .on_change = [this](const journal::HandoffRecord& record,
+                                 handoff::Event event) { Changed(record, event); },
+             .on_violation = [this](const std::string& vm_id,
+                                    const port::Permit& permit) { Violated(vm_id, permit); }}),
         listener_({.socket_path = options.vmm_socket,
                    .max_handshakes = 64,
                    .on_event =
@@ -186,8 +186,7 @@ class AgentImpl final : public Agent {
     handoff_watch_.emplace(handoffs_, options_.keep_handoffs_ns, [this](size_t undecided) {
       const bool usable = platform_.journal->unavailable_reason().empty();
       undecided_ = undecided;
-      server_->GetHealthCheckService()->SetServingStatus(kHandoffsHealth,
-                                                         undecided == 0 && usable);
+      server_->GetHealthCheckService()->SetServingStatus(kHandoffsHealth, undecided == 0 && usable);
     });
     return absl::OkStatus();
   }
@@ -214,7 +213,8 @@ class AgentImpl final : public Agent {
     spdlog::info("handoff={} vm={} epoch={} side={} state={} event={}", record.ticket.handoff_id,
                  record.vm_id, record.ticket.epoch, handoff::NameOf(record.side),
                  handoff::NameOf(record.state), handoff::NameOf(event));
-    const bool settled = record.state == journal::State::kAborted && event == handoff::Event::kUndone;
+    const bool settled =
+        record.state == journal::State::kAborted && event == handoff::Event::kUndone;
     if (!settled)  // that it was aborted has been counted
       metrics_.HandoffChanged(handoff::NameOf(record.side), handoff::NameOf(record.state));
     service_.Changed(record);

@@ -40,9 +40,8 @@ void HandoffWatch::Look() {
     spdlog::warn(
         "undecided: handoff={} vm={} epoch={} side={} state={}: nobody has asked about it for {} "
         "s; the VM stays paused. Finish or undo it: tscctl resume or tscctl abort {}",
-        record.ticket.handoff_id, record.vm_id, record.ticket.epoch,
-        handoff::NameOf(record.side), handoff::NameOf(record.state),
-        view.silent_ns / kNsPerSecond, record.ticket.handoff_id);
+        record.ticket.handoff_id, record.vm_id, record.ticket.epoch, handoff::NameOf(record.side),
+        handoff::NameOf(record.state), view.silent_ns / kNsPerSecond, record.ticket.handoff_id);
   }
   reported_ = std::move(now);
   on_undecided_(undecided.size());

@@ -94,9 +94,10 @@ void AddClock(CLI::App& app, ClockOptions& out) {
   app.add_option("--clock-drift-ppm", out.tracker.drift_ppm,
                  "Let the bound grow by this rate between two words of its source [50]")
       ->check(CLI::Range(1, 1000));
-  app.add_option("--clock-max-missed-updates", out.tracker.max_missed_updates,
-                 "Do not trust a clock whose discipline has missed this many updates; chronyd's are "
-                 "not expected more often than once in 64 s [8]")
+  app.add_option(
+         "--clock-max-missed-updates", out.tracker.max_missed_updates,
+         "Do not trust a clock whose discipline has missed this many updates; chronyd's are "
+         "not expected more often than once in 64 s [8]")
       ->check(CLI::Range(1, 1000));
   AddDuration(app, "--clock-max-silence", out.tracker.max_silence_ns,
               "Do not trust a clock whose source has been silent for this long [10s]");
@@ -117,9 +118,10 @@ void AddOptions(CLI::App& app, CommandLine& out) {
          "--metrics", options.metrics_address,
          "Where to serve Prometheus metrics under /metrics; empty for nowhere [127.0.0.1:9464]")
       ->type_name("HOST:PORT");
-  app.add_option("--journal", out.journal,
-                 "File of the handoffs that must not be forgotten; made when missing, its directory "
-                 "too [/var/lib/tsc-handoff/journal.db]")
+  app.add_option(
+         "--journal", out.journal,
+         "File of the handoffs that must not be forgotten; made when missing, its directory "
+         "too [/var/lib/tsc-handoff/journal.db]")
       ->type_name("PATH");
   AddDuration(app, "--undecided-after", options.undecided_after_ns,
               "Report a pending handoff that nobody has asked about for this long [30s]");

@@ -99,8 +99,9 @@ constexpr std::array kReasons = {
                "Go forward when it was released; begin a new handoff when it was aborted."},
     ReasonText{Reason::kHandoffIdReused, "HANDOFF_ID_REUSED", StatusCode::kAlreadyExists,
                "Repeat exactly what was sent first, or take a new handoff id."},
-    ReasonText{Reason::kJournalUnavailable, "JOURNAL_UNAVAILABLE", StatusCode::kUnavailable,
-               "See the agent's log and GetHostInfo for the file; mend it, then restart the agent."},
+    ReasonText{
+        Reason::kJournalUnavailable, "JOURNAL_UNAVAILABLE", StatusCode::kUnavailable,
+        "See the agent's log and GetHostInfo for the file; mend it, then restart the agent."},
 };
 
 const ReasonText& TextOf(Reason reason) {

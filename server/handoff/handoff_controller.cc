@@ -114,12 +114,12 @@ absl::StatusOr<Answer> HandoffController::CaptureNew(const CaptureCall& call) {
     return status;
   VmRecord vm_record = table_.FindVm(call.vm_id);
   if (const port::Permit permit = PermitFor(FactsOf(**vm, nullptr)); !permit.granted) {
-    return Error(Reason::kHandoffConflict,
-                 absl::StrCat("VM ", call.vm_id, " is not this host's to hand off: ",
-                              permit.reason),
-                 {{"vm_id", call.vm_id},
-                  {"handoff_id", vm_record.handoff_id},
-                  {"epoch", absl::StrCat(vm_record.highest_epoch)}});
+    return Error(
+        Reason::kHandoffConflict,
+        absl::StrCat("VM ", call.vm_id, " is not this host's to hand off: ", permit.reason),
+        {{"vm_id", call.vm_id},
+         {"handoff_id", vm_record.handoff_id},
+         {"epoch", absl::StrCat(vm_record.highest_epoch)}});
   }
   const auto hold = parts_.mutations.keep_permit ? port::Hold::kNo : port::Hold::kYes;
   std::optional<Held> held(std::in_place, *this, call.vm_id);
@@ -131,12 +131,9 @@ absl::StatusOr<Answer> HandoffController::CaptureNew(const CaptureCall& call) {
   if (status.ok()) {
     record.release_proof = parts_.random_bytes(kProofBytes);
     record.abort_proof = parts_.random_bytes(kProofBytes);
-    record.ticket = {call.handoff_id,
-                     ++vm_record.highest_epoch,
-                     parts_.journal.agent_id(),
-                     call.destination_agent_id,
-                     call.destination_vm_id,
-                     Sha256(record.release_proof),
+    record.ticket = {call.handoff_id,           ++vm_record.highest_epoch,
+                     parts_.journal.agent_id(), call.destination_agent_id,
+                     call.destination_vm_id,    Sha256(record.release_proof),
                      Sha256(record.abort_proof)};
     record.side = Side::kSource;
     record.state = State::kCaptured;
@@ -220,7 +217,8 @@ absl::StatusOr<Answer> HandoffController::Apply(const ApplyCall& call) {
   record = *std::move(refreshed);
   const Step step = Next(Side::kDestination, record->state, Event::kBegin);
   if (step.verdict == Verdict::kRefuse) return Refused(*record, Event::kBegin, step.reason);
-  if (step.verdict == Verdict::kGo || (parts_.mutations.apply_twice && record->state == State::kApplied))
+  if (step.verdict == Verdict::kGo ||
+      (parts_.mutations.apply_twice && record->state == State::kApplied))
     return ApplyNew(call, record);
   if (record->request_digest != call.request_digest) return IdReused(*record);
   return Answer{record->answer, true};
@@ -411,8 +409,7 @@ absl::StatusOr<HandoffView> HandoffController::AbortUnheard(const AbortCall& cal
   Record record;
   record.side = Side::kDestination;
   record.ticket = *call.ticket;
-  if (Sha256(call.abort_proof) != record.ticket.abort_digest &&
-      !parts_.mutations.believe_any_proof)
+  if (Sha256(call.abort_proof) != record.ticket.abort_digest && !parts_.mutations.believe_any_proof)
     return NoProof(record, "given up");
   if (absl::Status status = CheckCancelled(call.cancelled); !status.ok()) return status;
   record.state = Next(Side::kDestination, std::nullopt, Event::kAbort).next;
@@ -485,8 +482,7 @@ absl::Status HandoffController::Undo(const Record& record) {
   if (!before.has_value() || !after.has_value()) {
     return Error(Reason::kInternalError,
                  absl::StrCat("the journal's note of what VM ", record.vm_id,
-                              " had before handoff ", record.ticket.handoff_id,
-                              " cannot be read"),
+                              " had before handoff ", record.ticket.handoff_id, " cannot be read"),
                  About(record));
   }
   return parts_.operations.Restore(record.vm_id, *before, *after);
@@ -512,7 +508,8 @@ std::vector<HandoffView> HandoffController::Sweep() {
   std::vector<HandoffView> undecided;
   for (const TableEntry& entry : table_.ListOpen()) {
     const int64_t now_ns = parts_.monotonic_ns();
-    if (HandoffView view = View(entry, now_ns); view.undecided) undecided.push_back(std::move(view));
+    if (HandoffView view = View(entry, now_ns); view.undecided)
+      undecided.push_back(std::move(view));
     // Nothing is claimed where there is nothing to do: it would make a call that comes now fail.
     if (!CheckJournal().ok() || !NeedsSettling(*entry.record)) continue;
     const auto handoff = claims_.TryHandoff(entry.record->ticket.handoff_id);
@@ -621,8 +618,8 @@ VmStanding HandoffController::StandingOfLocked(const registry::RegisteredVm& vm)
   const std::string& vm_id = vm.identity().vm_id;
   const RecordPtr occupant = table_.OccupantOf(vm_id);
   const VmFacts facts = FactsOf(vm, occupant);
-  VmStanding standing{PermitFor(facts), occupant != nullptr ? occupant->ticket.handoff_id
-                                                            : facts.record.handoff_id};
+  VmStanding standing{PermitFor(facts),
+                      occupant != nullptr ? occupant->ticket.handoff_id : facts.record.handoff_id};
   if (!standing.permit.granted) return standing;
   if (held_.count(vm_id) > 0) {
     standing.permit.reason = "a handoff is about to begin";

@@ -112,9 +112,9 @@ class HandoffController {
     journal::Journal& journal;
     TscOperations& operations;
     registry::VmRegistry& registry;
-    std::function<int64_t()> realtime_ns;              // CLOCK_REALTIME
-    std::function<int64_t()> monotonic_ns;             // CLOCK_MONOTONIC
-    std::function<std::string(size_t)> random_bytes;   // not to be guessed
+    std::function<int64_t()> realtime_ns;             // CLOCK_REALTIME
+    std::function<int64_t()> monotonic_ns;            // CLOCK_MONOTONIC
+    std::function<std::string(size_t)> random_bytes;  // not to be guessed
     int64_t undecided_after_ns = 30'000'000'000;
     // OPTIONAL. A change that is durable; called with locks held, must be quick.
     std::function<void(const journal::HandoffRecord&, Event)> on_change = {};
@@ -220,8 +220,8 @@ class HandoffController {
   const Parts parts_;
   HandoffTable table_;
   Claims claims_;
-  mutable std::mutex permits_;       // held while a permit is decided and sent
-  std::set<std::string> held_;       // vm_ids; guarded by permits_
+  mutable std::mutex permits_;  // held while a permit is decided and sent
+  std::set<std::string> held_;  // vm_ids; guarded by permits_
   std::mutex violators_mutex_;
   std::set<std::string> violators_;  // guarded by violators_mutex_
 };

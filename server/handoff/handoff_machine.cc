@@ -52,8 +52,7 @@ Step LookUp(const std::array<Row, N>& table, std::optional<State> state, Event e
 }  // namespace
 
 Step Next(Side side, std::optional<State> state, Event event) {
-  return side == Side::kSource ? LookUp(kSource, state, event)
-                               : LookUp(kDestination, state, event);
+  return side == Side::kSource ? LookUp(kSource, state, event) : LookUp(kDestination, state, event);
 }
 
 bool IsPending(State state) {

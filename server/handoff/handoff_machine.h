@@ -26,8 +26,9 @@ enum class Event {
   kCommit,   // CommitHandoff; on the destination with a valid proof
   kAbort,    // AbortHandoff; on the destination with a valid proof
 };
-inline constexpr std::array kEvents = {Event::kCapture, Event::kBegin,  Event::kDone, Event::kUndone,
-                                       Event::kVmLost,  Event::kCommit, Event::kAbort};
+inline constexpr std::array kEvents = {Event::kCapture, Event::kBegin,  Event::kDone,
+                                       Event::kUndone,  Event::kVmLost, Event::kCommit,
+                                       Event::kAbort};
 
 enum class Verdict {
   kGo,      // the transition is made

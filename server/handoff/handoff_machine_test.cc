@@ -38,8 +38,8 @@ std::string Diagram(Side side) {
     for (const Event event : kEvents) {
       const Step step = Next(side, state, event);
       if (step.verdict == Verdict::kGo) {
-        absl::StrAppend(&lines, "  ", Name(state), " --> ", NameOf(step.next), " : ",
-                        NameOf(event), "\n");
+        absl::StrAppend(&lines, "  ", Name(state), " --> ", NameOf(step.next), " : ", NameOf(event),
+                        "\n");
       }
     }
   }
@@ -60,9 +60,8 @@ INSTANTIATE_TEST_SUITE_P(Sides, SideTest, testing::Values(Side::kSource, Side::k
 TEST_P(SideTest, TheDiagramInTheDocumentationIsTheTable) {
   const std::string wanted =
       absl::StrCat("```mermaid\nstateDiagram-v2\n", Diagram(GetParam()), "```\n");
-  EXPECT_NE(Architecture().find(wanted), std::string::npos)
-      << "ARCHITECTURE.md does not contain:\n"
-      << wanted;
+  EXPECT_NE(Architecture().find(wanted), std::string::npos) << "ARCHITECTURE.md does not contain:\n"
+                                                            << wanted;
 }
 
 TEST_P(SideTest, EveryTransitionStaysOnItsSide) {
@@ -139,8 +138,7 @@ const Row kAnswers[] = {
     {Side::kSource, State::kAborted, Event::kCapture, Verdict::kRefuse, Reason::kHandoffDecided},
     {Side::kSource, State::kAborted, Event::kCommit, Verdict::kRefuse, Reason::kHandoffDecided},
     {Side::kSource, State::kAborted, Event::kAbort, Verdict::kRepeat},
-    {Side::kDestination, std::nullopt, Event::kCommit, Verdict::kRefuse,
-     Reason::kHandoffNotFound},
+    {Side::kDestination, std::nullopt, Event::kCommit, Verdict::kRefuse, Reason::kHandoffNotFound},
     {Side::kDestination, State::kEmpty, Event::kCommit, Verdict::kRefuse,
      Reason::kHandoffUndecided},
     {Side::kDestination, State::kApplying, Event::kCommit, Verdict::kRefuse,
@@ -149,8 +147,7 @@ const Row kAnswers[] = {
     {Side::kDestination, State::kActive, Event::kBegin, Verdict::kRepeat},
     {Side::kDestination, State::kActive, Event::kCommit, Verdict::kRepeat},
     {Side::kDestination, State::kActive, Event::kAbort, Verdict::kRefuse, Reason::kHandoffDecided},
-    {Side::kDestination, State::kAborted, Event::kBegin, Verdict::kRefuse,
-     Reason::kHandoffDecided},
+    {Side::kDestination, State::kAborted, Event::kBegin, Verdict::kRefuse, Reason::kHandoffDecided},
     {Side::kDestination, State::kAborted, Event::kCommit, Verdict::kRefuse,
      Reason::kHandoffDecided},
     {Side::kDestination, State::kAborted, Event::kAbort, Verdict::kRepeat},

@@ -60,7 +60,7 @@ class HandoffTable {
   uint64_t last_ordinal_ = 0;
   std::map<Key, TableEntry> entries_;
   std::map<uint64_t, Key> by_ordinal_;
-  std::set<uint64_t> open_;  // ordinals
+  std::set<uint64_t> open_;               // ordinals
   std::map<std::string, Key> occupants_;  // by vm_id
   std::map<std::string, journal::VmRecord> vms_;
 };

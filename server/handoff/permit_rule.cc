@@ -12,7 +12,8 @@ std::string WhyNot(const VmFacts& vm) {
   const journal::VmRecord& record = vm.record;
   if (vm.occupied_by != nullptr) {
     return absl::StrCat("it is in handoff ", vm.occupied_by->ticket.handoff_id, " (",
-                        NameOf(vm.occupied_by->state), "), which must be finished or aborted first");
+                        NameOf(vm.occupied_by->state),
+                        "), which must be finished or aborted first");
   }
   switch (record.standing) {
     case Standing::kUnknown:

@@ -11,10 +11,10 @@ namespace tsc_handoff::handoff {
 
 // What is known of a VM of this host.
 struct VmFacts {
-  journal::VmRecord record;                               // with kUnknown when there is none
-  const journal::HandoffRecord* occupied_by = nullptr;    // the handoff that the VM is in
-  bool awaits_handoff = false;                            // as its VMM says
-  std::string vmm_instance;                               // of its VMM
+  journal::VmRecord record;                             // with kUnknown when there is none
+  const journal::HandoffRecord* occupied_by = nullptr;  // the handoff that the VM is in
+  bool awaits_handoff = false;                          // as its VMM says
+  std::string vmm_instance;                             // of its VMM
 };
 
 // The permit with the reason why not, in words for an operator.

@@ -225,8 +225,7 @@ absl::Status TscOperations::ExplainPolicy(const ApplyRequest& request, absl::Sta
                MetadataOf(status));
 }
 
-absl::StatusOr<CaptureOutcome> TscOperations::Capture(const std::string& vm_id,
-                                                      port::Hold hold) {
+absl::StatusOr<CaptureOutcome> TscOperations::Capture(const std::string& vm_id, port::Hold hold) {
   if (absl::Status status = CheckHost(); !status.ok()) return status;
   auto lease = registry_.Lease(vm_id);
   if (!lease.ok()) return lease.status();

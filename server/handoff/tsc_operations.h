@@ -108,8 +108,8 @@ class TscOperations {
   // SetTscState. Errors: see tsc_agent.proto.
   absl::StatusOr<ApplyOutcome> Apply(const ApplyRequest& request);
 
-  // Writes back what a VM had before an apply, if it still has what the apply wrote; leaves it alone
-  // otherwise. Its kvmclock goes on as if it had never been moved. Errors: as Apply's.
+  // Writes back what a VM had before an apply, if it still has what the apply wrote; leaves it
+  // alone otherwise. Its kvmclock goes on as if it had never been moved. Errors: as Apply's.
   absl::Status Restore(const std::string& vm_id, const SavedTscs& before, const SavedTscs& after);
 
  private:

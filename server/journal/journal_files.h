@@ -17,7 +17,8 @@
 
 namespace tsc_handoff::journal {
 
-// Makes the directory that `path` is in, if it is not there, for this user only; not those above it.
+// Makes the directory that `path` is in, if it is not there, for this user only; not those above
+// it.
 absl::Status MakeDirectoryOf(const std::string& path);
 
 bool Exists(const std::string& path);

@@ -16,24 +16,24 @@ constexpr int kApplicationId = 0x5453434a;
 
 const Migration& Version1() {
   static const Migration* const statements = new Migration{
-        "CREATE TABLE agent (agent_id BLOB NOT NULL, crc32 INTEGER NOT NULL)",
-        // ordinal: the order in which they were begun. Each page that a change touches is written to the
-        // disk, hence no index but the one that finds the record.
-        "CREATE TABLE handoffs ("
-        " ordinal INTEGER PRIMARY KEY,"
-        " handoff_id TEXT NOT NULL, side INTEGER NOT NULL, state INTEGER NOT NULL,"
-        " vm_id TEXT NOT NULL, epoch INTEGER NOT NULL,"
-        " source_agent_id BLOB NOT NULL, destination_agent_id BLOB NOT NULL,"
-        " destination_vm_id TEXT NOT NULL, release_digest BLOB NOT NULL, abort_digest BLOB NOT NULL,"
-        " release_proof BLOB NOT NULL, abort_proof BLOB NOT NULL, vmm_instance BLOB NOT NULL,"
-        " request_digest BLOB NOT NULL, answer BLOB NOT NULL, undo BLOB NOT NULL, redo BLOB NOT NULL,"
-        " restored INTEGER NOT NULL, begun_at_ns INTEGER NOT NULL, changed_at_ns INTEGER NOT NULL,"
-        " crc32 INTEGER NOT NULL,"
-        " UNIQUE (handoff_id, side))",
-        "CREATE TABLE vms ("
-        " vm_id TEXT PRIMARY KEY NOT NULL, highest_epoch INTEGER NOT NULL, standing INTEGER NOT NULL,"
-        " handoff_id TEXT NOT NULL, vmm_instance BLOB NOT NULL, crc32 INTEGER NOT NULL)"
-        " WITHOUT ROWID",
+      "CREATE TABLE agent (agent_id BLOB NOT NULL, crc32 INTEGER NOT NULL)",
+      // ordinal: the order in which they were begun. Each page that a change touches is written to
+      // the disk, hence no index but the one that finds the record.
+      "CREATE TABLE handoffs ("
+      " ordinal INTEGER PRIMARY KEY,"
+      " handoff_id TEXT NOT NULL, side INTEGER NOT NULL, state INTEGER NOT NULL,"
+      " vm_id TEXT NOT NULL, epoch INTEGER NOT NULL,"
+      " source_agent_id BLOB NOT NULL, destination_agent_id BLOB NOT NULL,"
+      " destination_vm_id TEXT NOT NULL, release_digest BLOB NOT NULL, abort_digest BLOB NOT NULL,"
+      " release_proof BLOB NOT NULL, abort_proof BLOB NOT NULL, vmm_instance BLOB NOT NULL,"
+      " request_digest BLOB NOT NULL, answer BLOB NOT NULL, undo BLOB NOT NULL, redo BLOB NOT NULL,"
+      " restored INTEGER NOT NULL, begun_at_ns INTEGER NOT NULL, changed_at_ns INTEGER NOT NULL,"
+      " crc32 INTEGER NOT NULL,"
+      " UNIQUE (handoff_id, side))",
+      "CREATE TABLE vms ("
+      " vm_id TEXT PRIMARY KEY NOT NULL, highest_epoch INTEGER NOT NULL, standing INTEGER NOT NULL,"
+      " handoff_id TEXT NOT NULL, vmm_instance BLOB NOT NULL, crc32 INTEGER NOT NULL)"
+      " WITHOUT ROWID",
   };
   return *statements;
 }
@@ -214,9 +214,9 @@ absl::StatusOr<int> CheckSchema(Database& database) {
   if (!absl::SimpleAtoi(*user_version, &version) || version < 1)
     return absl::DataLossError("its version is not one that ever was");
   if (version > static_cast<int>(Migrations().size())) {
-    return absl::FailedPreconditionError(
-        absl::StrCat("it has version ", version, ", made by a newer agent; this one knows ",
-                     Migrations().size()));
+    return absl::FailedPreconditionError(absl::StrCat("it has version ", version,
+                                                      ", made by a newer agent; this one knows ",
+                                                      Migrations().size()));
   }
   const auto intact = database.Ask("PRAGMA integrity_check(1)");
   if (!intact.ok()) return intact.status();

@@ -17,8 +17,8 @@
 
 namespace tsc_handoff::journal {
 
-// The statements that make version N of the tables from version N - 1; those of version 1 start from
-// an empty database. A released version's statements never change.
+// The statements that make version N of the tables from version N - 1; those of version 1 start
+// from an empty database. A released version's statements never change.
 using Migration = std::vector<const char*>;
 const std::vector<Migration>& Migrations();
 

@@ -51,7 +51,8 @@ TEST_F(MigrateTest, BringsAnOlderFileUpAndKeepsWhatIsInIt) {
 
 TEST_F(MigrateTest, OneThatFailsChangesNothing) {
   const int version = *CheckSchema(*database_);
-  const auto broken = WithOneMore({"CREATE TABLE more (x INTEGER)", "CREATE TABLE vms (x INTEGER)"});
+  const auto broken =
+      WithOneMore({"CREATE TABLE more (x INTEGER)", "CREATE TABLE vms (x INTEGER)"});
   EXPECT_FALSE(Migrate(*database_, version, broken).ok());
   EXPECT_FALSE(database_->InTransaction());
   EXPECT_EQ(*CheckSchema(*database_), version);

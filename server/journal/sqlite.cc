@@ -8,8 +8,8 @@ namespace tsc_handoff::journal {
 namespace {
 
 absl::Status ToStatus(sqlite3* database, int code, const std::string& what) {
-  const std::string text =
-      absl::StrCat(what, ": ", database != nullptr ? sqlite3_errmsg(database) : sqlite3_errstr(code));
+  const std::string text = absl::StrCat(
+      what, ": ", database != nullptr ? sqlite3_errmsg(database) : sqlite3_errstr(code));
   switch (code & 0xff) {  // the primary code of an extended one
     case SQLITE_CORRUPT:
     case SQLITE_NOTADB:
@@ -44,8 +44,7 @@ absl::StatusOr<bool> Statement::Step() {
   if (code == SQLITE_OK) code = sqlite3_step(statement_.get());
   if (code == SQLITE_ROW) return true;
   absl::Status status;
-  if (code != SQLITE_DONE)
-    status = ToStatus(database_, code, sqlite3_sql(statement_.get()));
+  if (code != SQLITE_DONE) status = ToStatus(database_, code, sqlite3_sql(statement_.get()));
   sqlite3_reset(statement_.get());
   if (!status.ok()) return status;
   return false;
@@ -71,8 +70,8 @@ std::string Statement::Bytes(int column) const {
 
 absl::StatusOr<std::unique_ptr<Database>> Database::Open(const std::string& path) {
   sqlite3* opened = nullptr;
-  const int code = sqlite3_open_v2(path.c_str(), &opened,
-                                   SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX, nullptr);
+  const int code =
+      sqlite3_open_v2(path.c_str(), &opened, SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX, nullptr);
   std::unique_ptr<Database> database(new Database(opened));
   if (code != SQLITE_OK) return ToStatus(opened, code, absl::StrCat("open ", path));
   sqlite3_extended_result_codes(opened, 1);
@@ -81,8 +80,8 @@ absl::StatusOr<std::unique_ptr<Database>> Database::Open(const std::string& path
 
 absl::StatusOr<Statement> Database::Prepare(const char* sql) {
   sqlite3_stmt* prepared = nullptr;
-  const int code = sqlite3_prepare_v3(database_.get(), sql, -1, SQLITE_PREPARE_PERSISTENT,
-                                      &prepared, nullptr);
+  const int code =
+      sqlite3_prepare_v3(database_.get(), sql, -1, SQLITE_PREPARE_PERSISTENT, &prepared, nullptr);
   if (code != SQLITE_OK) return ToStatus(database_.get(), code, sql);
   return Statement(database_.get(), prepared);
 }

@@ -1,8 +1,8 @@
 // SQLite as far as the journal needs it: a database, statements, statuses instead of codes.
 //
 // Statuses: kDataLoss for a damaged file (SQLITE_CORRUPT, SQLITE_NOTADB, and SQLITE_ERROR, which is
-// a table or column that is missing, since our statements are tested), kAborted when another process
-// or journal has the file open (SQLITE_BUSY), kInternal for everything else. The message is
+// a table or column that is missing, since our statements are tested), kAborted when another
+// process or journal has the file open (SQLITE_BUSY), kInternal for everything else. The message is
 // SQLite's, after what was tried.
 //
 // Threading: one thread at a time for a database and all its statements.

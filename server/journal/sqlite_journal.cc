@@ -109,9 +109,9 @@ absl::Status SqliteJournal::OpenFile() {
 absl::Status SqliteJournal::SetAside(const std::string& why) {
   const auto aside = Quarantine(path_);
   if (!aside.ok()) return aside.status();
-  unavailable_reason_ = absl::StrCat("the journal ", path_, " is damaged (", why,
-                                     ") and was moved to ", *aside, ". ",
-                                     WhatToDoWith(*aside, path_));
+  unavailable_reason_ =
+      absl::StrCat("the journal ", path_, " is damaged (", why, ") and was moved to ", *aside, ". ",
+                   WhatToDoWith(*aside, path_));
   return absl::OkStatus();
 }
 

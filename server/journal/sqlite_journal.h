@@ -1,8 +1,8 @@
 // SqliteJournal: the journal as a file of SQLite's, in WAL mode with synchronous=FULL.
 //
 // A damaged file is moved aside and never taken for an empty one: the journal is then unavailable,
-// now and at every later start, until somebody puts a good file in its place or decides, by removing
-// the damaged one, that nothing in it is needed.
+// now and at every later start, until somebody puts a good file in its place or decides, by
+// removing the damaged one, that nothing in it is needed.
 //
 // Threading: thread-safe. Of concurrent writers one commits for all that wait.
 #ifndef TSC_HANDOFF_SERVER_JOURNAL_SQLITE_JOURNAL_H_
@@ -27,10 +27,10 @@ namespace tsc_handoff::journal {
 class SqliteJournal final : public Journal {
  public:
   // Opens the file at `path`, an absolute one, or makes it, and the directory that it is in. No
-  // other journal can open it while this one lives. For a damaged file, or where one was moved aside
-  // before, the journal is there and unavailable.
-  // Errors: kInvalidArgument (path), kAborted (another one has it open), kFailedPrecondition (made by
-  // a newer agent), kInternal (it cannot be made, read or locked).
+  // other journal can open it while this one lives. For a damaged file, or where one was moved
+  // aside before, the journal is there and unavailable. Errors: kInvalidArgument (path), kAborted
+  // (another one has it open), kFailedPrecondition (made by a newer agent), kInternal (it cannot be
+  // made, read or locked).
   static absl::StatusOr<std::unique_ptr<SqliteJournal>> Open(const std::string& path);
   ~SqliteJournal() override;
 

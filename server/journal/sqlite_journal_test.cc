@@ -35,8 +35,8 @@ HandoffRecord RecordOf(const std::string& handoff_id, Side side, State state, ui
   record.side = side;
   record.state = state;
   record.vm_id = "vm-1";
-  record.ticket = {handoff_id,           epoch,  std::string(16, '\1'), std::string("\0two", 4),
-                   "vm-1-there",         "digest one", "digest two"};
+  record.ticket = {handoff_id,   epoch,        std::string(16, '\1'), std::string("\0two", 4),
+                   "vm-1-there", "digest one", "digest two"};
   record.release_proof = std::string("\0\xff proof", 8);
   record.abort_proof = "another";
   record.vmm_instance = "instance";

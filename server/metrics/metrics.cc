@@ -97,8 +97,9 @@ class LiveCollectable final : public prometheus::Collectable {
         "Pending handoffs that nobody has asked about for too long; their VMs stay paused.");
     AddGauge(undecided, static_cast<double>(values.handoffs_undecided));
     families.push_back(std::move(undecided));
-    auto journal = GaugeFamily("tsc_agent_journal_usable",
-                               "1 when the journal takes changes; without it nothing is handed off.");
+    auto journal =
+        GaugeFamily("tsc_agent_journal_usable",
+                    "1 when the journal takes changes; without it nothing is handed off.");
     AddGauge(journal, values.journal_usable ? 1 : 0);
     families.push_back(std::move(journal));
     return families;

@@ -87,10 +87,10 @@ absl::Status CheckRequest(const v1::GetTscStateRequest& request) {
   status.Update(CheckId("handoff_id", request.handoff_id()));
   status.Update(CheckId("destination_vm_id", request.destination_vm_id()));
   if (request.destination_agent_id().size() != kAgentIdBytes) {
-    status.Update(Invalid("destination_agent_id",
-                          absl::StrCat("has ", request.destination_agent_id().size(),
-                                       " bytes, not ", kAgentIdBytes,
-                                       "; take HostInfo.agent_id of the destination")));
+    status.Update(
+        Invalid("destination_agent_id",
+                absl::StrCat("has ", request.destination_agent_id().size(), " bytes, not ",
+                             kAgentIdBytes, "; take HostInfo.agent_id of the destination")));
   }
   return status;
 }
@@ -263,7 +263,8 @@ v1::Handoff ToProto(const handoff::HandoffView& view) {
 
 absl::StatusOr<time::HandoffTicket> TicketFromProto(const v1::HandoffTicket& proto) {
   auto ticket = state::FromProto(proto);
-  if (!ticket.ok()) return Invalid("ticket", "is not one: " + std::string(ticket.status().message()));
+  if (!ticket.ok())
+    return Invalid("ticket", "is not one: " + std::string(ticket.status().message()));
   return ticket;
 }
 

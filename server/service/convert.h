@@ -30,8 +30,7 @@ tschandoff::v1::HostInfo ToProto(const host::HostFacts& host, const handoff::Clo
 tschandoff::v1::ClockInfo ToProto(const handoff::ClockNow& clock);
 tschandoff::v1::ClockReading ToProto(const time::ClockStamp& stamp);
 tschandoff::v1::CompareClocksResponse ToProto(const handoff::Comparison& comparison);
-tschandoff::v1::Vm ToProto(const registry::RegisteredVm& vm,
-                           const handoff::VmStanding& standing);
+tschandoff::v1::Vm ToProto(const registry::RegisteredVm& vm, const handoff::VmStanding& standing);
 tschandoff::v1::GetTscStateResponse ToProto(const handoff::CaptureOutcome& outcome);
 tschandoff::v1::SetTscStateResponse ToProto(const handoff::ApplyOutcome& outcome);
 // Discloses a proof only where the handoff has come to it. REQUIRES: a record.

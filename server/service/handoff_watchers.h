@@ -45,8 +45,8 @@ class HandoffWatchers {
   void Remove(Stream* stream);
 
   mutable std::mutex mutex_;
-  bool stopped_ = false;        // guarded by mutex_
-  std::set<Stream*> streams_;   // guarded by mutex_
+  bool stopped_ = false;       // guarded by mutex_
+  std::set<Stream*> streams_;  // guarded by mutex_
 };
 
 }  // namespace tsc_handoff::service

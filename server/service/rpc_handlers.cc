@@ -217,8 +217,7 @@ absl::Status RpcHandlers::CommitHandoff(const CallInfo& call,
   return absl::OkStatus();
 }
 
-absl::Status RpcHandlers::AbortHandoff(const CallInfo& call,
-                                       const v1::AbortHandoffRequest& request,
+absl::Status RpcHandlers::AbortHandoff(const CallInfo& call, const v1::AbortHandoffRequest& request,
                                        v1::AbortHandoffResponse& response) {
   if (absl::Status status = CheckDeadline(call); !status.ok()) return status;
   if (absl::Status status = CheckId("handoff_id", request.handoff_id()); !status.ok())

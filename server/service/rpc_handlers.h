@@ -40,7 +40,7 @@ class RpcHandlers {
     handoff::TscOperations& operations;
     handoff::HandoffController& handoffs;
     journal::Journal& journal;
-    metrics::Metrics* metrics = nullptr;  // OPTIONAL
+    metrics::Metrics* metrics = nullptr;             // OPTIONAL
     std::function<std::string()> peer_address = {};  // where other hosts reach this agent
   };
 

@@ -182,11 +182,10 @@ grpc::ServerUnaryReactor* TscAgentService::RunInPool(grpc::CallbackServerContext
   grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
   const absl::Time started = absl::Now();
   parts_.metrics.RpcStarted(method);
-  const bool queued =
-      !stopping_ && parts_.pool.Run([this, context, reactor, method, started,
-                                     work = std::move(work)] {
-        Finish(context, reactor, method, started, work());
-      });
+  const bool queued = !stopping_ && parts_.pool.Run([this, context, reactor, method, started,
+                                                     work = std::move(work)] {
+    Finish(context, reactor, method, started, work());
+  });
   if (!queued) {
     Finish(context, reactor, method, started,
            stopping_ ? Stopping()

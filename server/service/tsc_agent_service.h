@@ -58,9 +58,9 @@ class TscAgentService final : public tschandoff::v1::TscAgent::CallbackService {
   grpc::ServerUnaryReactor* SetTscState(grpc::CallbackServerContext* context,
                                         const tschandoff::v1::SetTscStateRequest* request,
                                         tschandoff::v1::SetTscStateResponse* response) override;
-  grpc::ServerUnaryReactor* CommitHandoff(
-      grpc::CallbackServerContext* context, const tschandoff::v1::CommitHandoffRequest* request,
-      tschandoff::v1::CommitHandoffResponse* response) override;
+  grpc::ServerUnaryReactor* CommitHandoff(grpc::CallbackServerContext* context,
+                                          const tschandoff::v1::CommitHandoffRequest* request,
+                                          tschandoff::v1::CommitHandoffResponse* response) override;
   grpc::ServerUnaryReactor* AbortHandoff(grpc::CallbackServerContext* context,
                                          const tschandoff::v1::AbortHandoffRequest* request,
                                          tschandoff::v1::AbortHandoffResponse* response) override;

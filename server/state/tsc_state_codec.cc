@@ -287,8 +287,7 @@ v1::HandoffTicket ToProto(const time::HandoffTicket& ticket) {
 absl::StatusOr<time::HandoffTicket> FromProto(const v1::HandoffTicket& proto) {
   absl::Status status = CheckNoUnknownFields(proto, "handoff");
   status.Update(CheckId("handoff.handoff_id", proto.handoff_id()));
-  status.Update(
-      CheckRange("handoff.epoch", proto.epoch(), 1, std::numeric_limits<int64_t>::max()));
+  status.Update(CheckRange("handoff.epoch", proto.epoch(), 1, std::numeric_limits<int64_t>::max()));
   status.Update(CheckBytes("handoff.source_agent_id", proto.source_agent_id(), kAgentIdBytes));
   status.Update(
       CheckBytes("handoff.destination_agent_id", proto.destination_agent_id(), kAgentIdBytes));
@@ -296,12 +295,9 @@ absl::StatusOr<time::HandoffTicket> FromProto(const v1::HandoffTicket& proto) {
   status.Update(CheckBytes("handoff.release_digest", proto.release_digest(), kDigestBytes));
   status.Update(CheckBytes("handoff.abort_digest", proto.abort_digest(), kDigestBytes));
   if (!status.ok()) return status;
-  return time::HandoffTicket{proto.handoff_id(),
-                             proto.epoch(),
-                             proto.source_agent_id(),
-                             proto.destination_agent_id(),
-                             proto.destination_vm_id(),
-                             proto.release_digest(),
+  return time::HandoffTicket{proto.handoff_id(),        proto.epoch(),
+                             proto.source_agent_id(),   proto.destination_agent_id(),
+                             proto.destination_vm_id(), proto.release_digest(),
                              proto.abort_digest()};
 }
 

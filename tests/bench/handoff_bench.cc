@@ -1,5 +1,5 @@
-// handoff_bench: see --help. Whole handoffs between two agents with journals on a real disk, against
-// the RPCs and syncs that they cannot do without.
+// handoff_bench: see --help. Whole handoffs between two agents with journals on a real disk,
+// against the RPCs and syncs that they cannot do without.
 #include <fcntl.h>
 #include <spdlog/spdlog.h>
 #include <unistd.h>
@@ -63,7 +63,8 @@ class BareSyncs {
     static const std::string bytes(kSyncBytes, 'x');
     for (int i = 0; i < kSyncs; ++i) {
       if (at_ + static_cast<off_t>(bytes.size()) > kFileBytes) at_ = 0;
-      if (pwrite(file_.get(), bytes.data(), bytes.size(), at_) != static_cast<ssize_t>(bytes.size()) ||
+      if (pwrite(file_.get(), bytes.data(), bytes.size(), at_) !=
+              static_cast<ssize_t>(bytes.size()) ||
           fdatasync(file_.get()) != 0)
         return absl::UnavailableError("cannot write and sync a file in --directory");
       at_ += static_cast<off_t>(bytes.size());
@@ -152,16 +153,20 @@ absl::StatusOr<Json> FillJournal(const Options& options) {
         record.side = entry % 2 == 0 ? journal::Side::kSource : journal::Side::kDestination;
         record.state = entry % 2 == 0 ? journal::State::kReleased : journal::State::kActive;
         record.vm_id = absl::StrCat("vm-", entry);
-        record.ticket = {absl::StrCat("handoff-", entry), 1, std::string(16, 's'),
-                         std::string(16, 'd'), record.vm_id, std::string(32, 'r'),
+        record.ticket = {absl::StrCat("handoff-", entry),
+                         1,
+                         std::string(16, 's'),
+                         std::string(16, 'd'),
+                         record.vm_id,
+                         std::string(32, 'r'),
                          std::string(32, 'a')};
         record.request_digest = std::string(32, 'q');
         record.answer = std::string(1200, 'x');
         record.begun_at_ns = record.changed_at_ns = absl::ToUnixNanos(absl::Now());
-        journal::VmRecord vm{record.vm_id, 1,
-                             entry % 2 == 0 ? journal::Standing::kReleased
-                                            : journal::Standing::kOwned,
-                             record.ticket.handoff_id, ""};
+        journal::VmRecord vm{
+            record.vm_id, 1,
+            entry % 2 == 0 ? journal::Standing::kReleased : journal::Standing::kOwned,
+            record.ticket.handoff_id, ""};
         ended[i] = (*journal)->Write({record, vm});
       }
     });
@@ -216,9 +221,10 @@ int main(int argc, char** argv) {
   }
   spdlog::set_level(spdlog::level::warn);
   options.limits.time = absl::Seconds(seconds);
-  const absl::StatusOr<Json> report = one->parsed()        ? tsc_handoff::bench::MeasureOne(options)
-                                      : evacuate->parsed() ? tsc_handoff::bench::Evacuate(options)
-                                                           : tsc_handoff::bench::FillJournal(options);
+  const absl::StatusOr<Json> report = one->parsed() ? tsc_handoff::bench::MeasureOne(options)
+                                      : evacuate->parsed()
+                                          ? tsc_handoff::bench::Evacuate(options)
+                                          : tsc_handoff::bench::FillJournal(options);
   if (!report.ok()) {
     std::fprintf(stderr, "handoff_bench: %s\n", std::string(report.status().message()).c_str());
     return 1;

@@ -108,7 +108,8 @@ absl::Status HandoffCaller::Handoff(const std::string& vm_id, int from) {
   commit.set_handoff_id(get.handoff_id());
   commit.set_side(v1::Handoff::SIDE_SOURCE);
   v1::CommitHandoffResponse committed;
-  if (absl::Status status = Call("commit_source", from, &TscAgent::CommitHandoff, commit, committed);
+  if (absl::Status status =
+          Call("commit_source", from, &TscAgent::CommitHandoff, commit, committed);
       !status.ok())
     return status;
   commit.set_side(v1::Handoff::SIDE_DESTINATION);

@@ -1,5 +1,6 @@
-// Durable handoffs between two real agents: who may run the VM, what is repeated, refused, undone and
-// remembered. Each call is made as it is; what an orchestrator makes of them is tested elsewhere.
+// Durable handoffs between two real agents: who may run the VM, what is repeated, refused, undone
+// and remembered. Each call is made as it is; what an orchestrator makes of them is tested
+// elsewhere.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -607,11 +608,9 @@ TEST_F(RestartTest, AVmThatWasLostAfterTheApplyIsGivenTheStateAgain) {
   // Its VMM dies, and another one takes its place.
   sim::SimGuestOptions options = Options().destination_guest;
   pair_.destination_vm.reset();
-  ASSERT_TRUE(Await([&] {
-    return Known(*destination_, v1::Handoff::SIDE_DESTINATION).vm_lost();
-  }));
-  ExpectRefused(CommitDestination(released->release_proof()).status(),
-                absl::StatusCode::kNotFound, "VM_NOT_FOUND");
+  ASSERT_TRUE(Await([&] { return Known(*destination_, v1::Handoff::SIDE_DESTINATION).vm_lost(); }));
+  ExpectRefused(CommitDestination(released->release_proof()).status(), absl::StatusCode::kNotFound,
+                "VM_NOT_FOUND");
   auto again = pair_.destination->AddGuest(options, false);
   ASSERT_TRUE(again.ok()) << again.status();
   pair_.destination_vm = *std::move(again);
@@ -634,9 +633,8 @@ TEST_F(RestartTest, AVmThatWasReleasedStaysBarredUntilItComesBack) {
   // A new VMM under the same id, as a supervisor would start it.
   sim::SimGuestOptions options = Options().guest;
   pair_.source_vm.reset();
-  ASSERT_TRUE(Await([&] {
-    return source_->Call(&TscAgent::ListVms, v1::ListVmsRequest())->vms_size() == 0;
-  }));
+  ASSERT_TRUE(Await(
+      [&] { return source_->Call(&TscAgent::ListVms, v1::ListVmsRequest())->vms_size() == 0; }));
   auto again = pair_.source->AddGuest(options, false);
   ASSERT_TRUE(again.ok()) << again.status();
   pair_.source_vm = *std::move(again);

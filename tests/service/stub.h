@@ -1,5 +1,5 @@
-// Stub: an agent called through gRPC's own stub, so that a test sees each call as it is: no retries,
-// a deadline only where it sets one.
+// Stub: an agent called through gRPC's own stub, so that a test sees each call as it is: no
+// retries, a deadline only where it sets one.
 //
 // Threading: thread-safe.
 #ifndef TSC_HANDOFF_TESTS_SERVICE_STUB_H_
@@ -26,10 +26,10 @@ class Stub {
   // Calls `method` (&v1::TscAgent::Stub::GetHandoff). Errors carry the agent's details, as those of
   // client::AgentClient do.
   template <typename Request, typename Response>
-  absl::StatusOr<Response> Call(
-      grpc::Status (tschandoff::v1::TscAgent::Stub::*method)(grpc::ClientContext*, const Request&,
-                                                             Response*),
-      const Request& request, absl::Duration timeout = absl::Seconds(20)) {
+  absl::StatusOr<Response> Call(grpc::Status (tschandoff::v1::TscAgent::Stub::*method)(
+                                    grpc::ClientContext*, const Request&, Response*),
+                                const Request& request,
+                                absl::Duration timeout = absl::Seconds(20)) {
     grpc::ClientContext context;
     if (timeout != absl::InfiniteDuration())
       context.set_deadline(absl::ToChronoTime(absl::Now() + timeout));
