@@ -362,12 +362,17 @@ std::string Simulation::Run() {
   return context_.wrong();
 }
 
+// As their daemons would, were they not in one of their bad moments.
+void Simulation::SetClocksRight() {
+  for (const auto& host : hosts_) host->clocks().StepRealtime(-host->clocks().ErrorPs());
+}
+
 void Simulation::CalmDown() {
   over_ = true;
   context_.CalmDown();
   context_.Note("the faults stop");
+  SetClocksRight();
   for (const auto& host : hosts_) {
-    host->clocks().StepRealtime(-host->clocks().ErrorPs());
     // A journal that takes no changes does so until its agent starts again.
     if (host->agent() != nullptr) host->CrashAgent("and starts again");
   }
@@ -425,6 +430,8 @@ void Simulation::HandOverOnceMore() {
     if (vmm->running) checker_.Paused(*source, *vmm);
     vmm->running = false;
     Prepare(*vm, destination);
+    // They have drifted since the calm began, and an agent may rightly refuse for that.
+    SetClocksRight();
     RunUntil(kPsPerSecond, [] { return false; });
     bool ended = false;
     Task task{HandoffGoal::kFinish, absl::StrCat("h", ++handoffs_), vm->vm_id, source,

@@ -57,6 +57,7 @@ class Simulation {
   void Compact();
 
   bool RunUntil(int64_t longest_ps, const std::function<bool()>& done);
+  void SetClocksRight();
   void CalmDown();
   void FinishEverything();
   bool AllEnded() const;
