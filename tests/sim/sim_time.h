@@ -14,17 +14,22 @@ namespace tsc_handoff::sim {
 class SimTime {
  public:
   enum class Mode {
-    kManual,  // only Advance() moves it
-    kLive,    // follows CLOCK_MONOTONIC; Advance() adds to it
+    kManual,   // only Advance() moves it
+    kLive,     // follows CLOCK_MONOTONIC; Advance() adds to it
+    kMachine,  // is CLOCK_MONOTONIC, so that several processes agree; nobody may advance it
   };
 
   explicit SimTime(Mode mode = Mode::kManual);
 
-  // True time since this object was made.
+  // True time since this object was made; with kMachine, since the machine booted.
   int64_t NowNs() const;
 
   // REQUIRES: ns >= 0, because true time does not go back.
   void Advance(int64_t ns) { advanced_ns_.fetch_add(ns); }
+
+  // Lets `ns` pass: at once, or, where time is live, by waiting, since other processes' time does
+  // not jump along.
+  void Sleep(int64_t ns);
 
  private:
   const bool live_;
