@@ -138,6 +138,18 @@ def op_write(request):
         file.write(base64.b64decode(request["data"]))
 
 
+def op_ask_socket(request):
+    """Sends a line to a Unix socket and returns the line that comes back."""
+    import socket  # not before it is needed: it costs boot time
+
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(request["timeout"])
+        connection.connect(request["path"])
+        connection.sendall(request["line"].encode() + b"\n")
+        with connection.makefile("r") as reply:
+            return reply.readline()
+
+
 def op_adjtimex(_request):
     timex = Timex()
     state = adjtimex(timex)

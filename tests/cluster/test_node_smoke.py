@@ -106,6 +106,20 @@ def test_node_sees_the_machines_files_but_cannot_change_them(node: Node,
     assert file.read_text() == "the machine's"
 
 
+def test_socket_in_the_node_is_asked(node: Node) -> None:
+    server = node.start(["/usr/bin/python3", "-u", "-c", (
+        "import socket\n"
+        "server = socket.create_server('/run/echo.sock', family=socket.AF_UNIX)\n"
+        "print('listening')\n"
+        "with server.accept()[0] as connection, connection.makefile('rw') as lines:\n"
+        "    lines.write('heard ' + lines.readline())\n")], name="echo")
+    wait_until(lambda: "listening" in server.log(), "the server")
+    assert node.ask_socket("/run/echo.sock", "something") == "heard something\n"
+    assert server.wait() == 0
+    with pytest.raises(NodeError, match="ConnectionRefused"):
+        node.ask_socket("/run/echo.sock", "too late")
+
+
 def test_forwarded_port_reaches_a_server_in_the_node(node: Node) -> None:
     server = node.start(["/usr/bin/python3", "-u", "-c", (
         "import socket\n"

@@ -10,7 +10,7 @@ import subprocess
 import threading
 import time
 import types
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +21,8 @@ from ..witness import WitnessControl, start_witness
 AGENT_PORT = 50051
 VMM_SOCKET = "/run/tsc-handoff-vmm.sock"
 JOURNAL = "/run/tsc-handoff-journal/journal.db"
-PROGRAMS = ("server/agent/tsc-agent", "client/tscctl/tscctl", "tests/witness/witness")
+AGENT = "server/agent/tsc-agent"
+PROGRAMS = (AGENT, "client/tscctl/tscctl", "tests/witness/witness")
 
 
 def signed(ticks: int) -> int:
@@ -68,29 +69,30 @@ def patiently(call: Callable[[], TscctlResult], timeout: float = 60.0) -> Tscctl
 class Agent:
     """tsc-agent in a node. This machine reaches it at `address`, the other node's agent at `peer_address`."""
 
-    def __init__(self, node: Node, arguments: Sequence[str]) -> None:
+    def __init__(self, node: Node, arguments: Sequence[str], program: str = AGENT) -> None:
         self.node = node
         self.arguments = list(arguments)
+        self.program = program
         self.address = f"127.0.0.1:{node.forward(AGENT_PORT)}"
         link = node.config.peer_address.partition("/")[0]
         self.peer_address = "" if link == "-" else f"{link}:{AGENT_PORT}"
         self.process = self._start(self.arguments)
 
-    def _start(self, arguments: Sequence[str]) -> NodeProcess:
+    def _start(self, arguments: Sequence[str], environment: Mapping[str, str] | None = None) -> NodeProcess:
         # Other nodes cannot reach 10.0.2.15: it is the address behind this machine's own port forward.
         link = ["--listen", self.peer_address, "--peer-address", self.peer_address] if self.peer_address else []
         return self.node.start(
-            [binary("server/agent/tsc-agent"), "--listen", f"10.0.2.15:{AGENT_PORT}", *link, "--insecure-network",
-             "--vmm-socket", VMM_SOCKET, "--journal", JOURNAL, *arguments], name="tsc-agent")
+            [binary(self.program), "--listen", f"10.0.2.15:{AGENT_PORT}", *link, "--insecure-network",
+             "--vmm-socket", VMM_SOCKET, "--journal", JOURNAL, *arguments], name="tsc-agent", env=environment)
 
     def stop(self) -> None:
         """In order: it is asked to end."""
         self.process.terminate()
         self.process.wait()
 
-    def restart(self, arguments: Sequence[str] | None = None) -> None:
+    def restart(self, arguments: Sequence[str] | None = None, environment: Mapping[str, str] | None = None) -> None:
         """Starts it again after its end, with these options or those of the first time. Does not wait."""
-        self.process = self._start(self.arguments if arguments is None else arguments)
+        self.process = self._start(self.arguments if arguments is None else arguments, environment)
 
     def clock(self) -> dict[str, Any]:
         """What it claims of its clock at this moment."""

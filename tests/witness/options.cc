@@ -36,6 +36,7 @@ enum Flag : int {
   kRegisterTimeoutMs,
   kNice,
   kNapUs,
+  kDieAtWrite,
   kHelp,
 };
 
@@ -57,6 +58,7 @@ constexpr option kLongOptions[] = {
     {"register-timeout-ms", required_argument, nullptr, kRegisterTimeoutMs},
     {"nice", required_argument, nullptr, kNice},
     {"nap-us", required_argument, nullptr, kNapUs},
+    {"die-at-write", required_argument, nullptr, kDieAtWrite},
     {"help", no_argument, nullptr, kHelp},
     {nullptr, 0, nullptr, 0},
 };
@@ -155,6 +157,8 @@ absl::Status TakeFlag(int flag, const std::string& value, Options* options, Raw*
       return Store<int>("nice", value, 0, 19, &options->nice);
     case kNapUs:
       return Store<int>("nap-us", value, 0, 1'000'000, &options->nap_us);
+    case kDieAtWrite:
+      return Store<uint32_t>("die-at-write", value, 1, 1'000'000, &options->die_at_write);
     case kHelp:
       options->help = true;
       break;
@@ -237,6 +241,7 @@ A small virtual machine whose guest checks its own time. It runs at once, or, wi
   --register-timeout-ms N how long to wait for the agent (10000)
   --nice N                of the vCPU threads (10), so that the agent gets a processor beside them
   --nap-us N              after 1000 rounds each vCPU rests until the next multiple of this (5000)
+  --die-at-write N        is killed (SIGKILL) in place of the N-th write of a TSC or of kvmclock that the agent orders
 
 Commands: status, pause, resume, save {path}, load {path}, verdict, offsets, check_across {on},
           disturb {vcpu, ticks}, quit.
@@ -311,6 +316,9 @@ absl::StatusOr<Options> ParseOptions(const std::vector<std::string>& args) {
   if (options.awaits_handoff && (!options.incoming || options.agent_socket.empty())) {
     return absl::InvalidArgumentError(
         "--awaits-handoff is for a VM with --incoming that has an agent");
+  }
+  if (options.die_at_write > 0 && options.agent_socket.empty()) {
+    return absl::InvalidArgumentError("--die-at-write is for a VM that has an agent");
   }
   if (absl::Status status = TakePhases(raw, &options); !status.ok()) return status;
   return options;

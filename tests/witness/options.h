@@ -30,6 +30,8 @@ struct Options {
   int register_timeout_ms = 10'000;
   int nice = 10;
   int nap_us = 5'000;
+  // 0: never. Else this process is killed in place of its n-th write of a TSC or of kvmclock.
+  uint32_t die_at_write = 0;
 };
 
 // `args` without the program's name. INVALID_ARGUMENT with a sentence that names the option.

@@ -66,6 +66,15 @@ TEST(OptionsTest, DestinationAwaitsItsHandoff) {
   EXPECT_TRUE(options->awaits_handoff);
 }
 
+TEST(OptionsTest, DiesAtTheWriteThatIsNamed) {
+  auto options = ParseOptions(With({"--vcpus=1"}));
+  ASSERT_TRUE(options.ok()) << options.status();
+  EXPECT_EQ(options->die_at_write, 0u) << "never";
+  options = ParseOptions(With({"--vcpus=1", "--die-at-write", "3"}));
+  ASSERT_TRUE(options.ok()) << options.status();
+  EXPECT_EQ(options->die_at_write, 3u);
+}
+
 TEST(OptionsTest, HelpNeedsNothingElse) {
   auto options = ParseOptions({"--help"});
   ASSERT_TRUE(options.ok()) << options.status();
@@ -96,6 +105,11 @@ TEST(OptionsTest, RefusesWhatMakesNoSenseAndNamesIt) {
       {With({"--vcpus", "2", "--awaits-handoff"}), "--incoming"},
       {{"--vm-id", "v", "--vcpus", "2", "--agent-socket", "none", "--control", "/c", "--incoming",
         "--awaits-handoff"},
+       "has an agent"},
+      {With({"--vcpus", "2", "--die-at-write", "0"}), "--die-at-write 0"},
+      {With({"--vcpus", "2", "--die-at-write", "-1"}), "--die-at-write -1"},
+      {{"--vm-id", "v", "--vcpus", "2", "--agent-socket", "none", "--control", "/c",
+        "--die-at-write", "1"},
        "has an agent"},
       {With({"--vcpus", "2", "--nice", "-1"}), "--nice"},
       {With({"--vcpus", "2", "stray"}), "stray"},

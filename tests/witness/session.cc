@@ -1,9 +1,13 @@
 #include "tests/witness/session.h"
 
+#include <signal.h>
+#include <unistd.h>
+
 #include <cstdio>
 #include <vector>
 
 #include "absl/status/status.h"
+#include "tests/witness/kvm_lists.h"
 
 namespace tsc_handoff::witness {
 namespace {
@@ -26,13 +30,33 @@ absl::StatusOr<std::unique_ptr<AgentSession>> AgentSession::Open(const Options& 
   config.vcpu_count = static_cast<uint32_t>(vcpus.size());
   config.log = Log;
   config.awaits_handoff = options.awaits_handoff ? 1 : 0;
-  tsc_vmm* session = nullptr;
+  std::unique_ptr<AgentSession> session(new AgentSession(options.die_at_write));
+  if (options.die_at_write > 0) {
+    session->ops_ = *tsc_kvm_linux_ops();
+    session->ops_.ioctl = IoctlOrDie;
+    session->ops_.ctx = session.get();
+    config.ops = &session->ops_;
+  }
   char why[TSC_VMM_ERROR_SIZE] = "";
-  if (tsc_vmm_open(&config, &session, why) != 0) return absl::InvalidArgumentError(why);
-  return std::unique_ptr<AgentSession>(new AgentSession(session));
+  if (tsc_vmm_open(&config, &session->session_, why) != 0) return absl::InvalidArgumentError(why);
+  return session;
 }
 
-AgentSession::~AgentSession() { tsc_vmm_close(session_); }
+AgentSession::~AgentSession() {
+  if (session_ != nullptr) tsc_vmm_close(session_);
+}
+
+int AgentSession::IoctlOrDie(void* ctx, int fd, unsigned long request, void* arg) {
+  const bool is_write = request == KVM_SET_DEVICE_ATTR || request == kKvmSetMsrs ||
+                        request == KVM_SET_TSC_KHZ || request == KVM_SET_CLOCK;
+  std::atomic<uint32_t>& left = static_cast<AgentSession*>(ctx)->writes_left_;
+  if (is_write && --left == 0) {
+    kill(getpid(), SIGKILL);
+    for (;;) pause();  // the signal may reach another thread first
+  }
+  const tsc_kvm_ops* const kernel = tsc_kvm_linux_ops();
+  return kernel->ioctl(kernel->ctx, fd, request, arg);
+}
 
 absl::Status AgentSession::WaitRegistered(int timeout_ms) {
   char why[TSC_VMM_ERROR_SIZE] = "";

@@ -4,6 +4,8 @@
 #ifndef TSC_HANDOFF_TESTS_WITNESS_SESSION_H_
 #define TSC_HANDOFF_TESTS_WITNESS_SESSION_H_
 
+#include <atomic>
+#include <cstdint>
 #include <memory>
 
 #include "absl/status/statusor.h"
@@ -30,9 +32,14 @@ class AgentSession {
   absl::Status MayRun();
 
  private:
-  explicit AgentSession(tsc_vmm* session) : session_(session) {}
+  explicit AgentSession(uint32_t die_at_write) : writes_left_(die_at_write) {}
 
-  tsc_vmm* const session_;
+  // What --die-at-write has instead of the kernel's own ioctl. `ctx` is the session.
+  static int IoctlOrDie(void* ctx, int fd, unsigned long request, void* arg);
+
+  std::atomic<uint32_t> writes_left_;
+  tsc_kvm_ops ops_ = {};
+  tsc_vmm* session_ = nullptr;
 };
 
 }  // namespace tsc_handoff::witness
