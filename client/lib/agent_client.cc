@@ -7,6 +7,7 @@
 #include <grpcpp/support/error_details.h>
 #include <sys/un.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <utility>
 
@@ -32,6 +33,7 @@ namespace {
 constexpr int kMaxPages = 1000;
 constexpr uint32_t kPageSize = 1000;
 constexpr absl::string_view kSetTscState = "SetTscState";
+constexpr absl::Duration kConnectPatience = absl::Milliseconds(100);
 
 bool Changes(absl::string_view method) {
   return method == kSetTscState || method == "CommitHandoff" || method == "AbortHandoff";
@@ -93,10 +95,23 @@ grpc::ChannelArguments ChannelArgs() {
   return args;
 }
 
+gpr_timespec After(absl::Duration left) {
+  return gpr_time_add(gpr_now(GPR_CLOCK_MONOTONIC),
+                      gpr_time_from_nanos(absl::ToInt64Nanoseconds(left), GPR_TIMESPAN));
+}
+
 void SetDeadline(absl::Duration left, grpc::ClientContext* context) {
-  context->set_deadline(
-      gpr_time_add(gpr_now(GPR_CLOCK_MONOTONIC),
-                   gpr_time_from_nanos(absl::ToInt64Nanoseconds(left), GPR_TIMESPAN)));
+  context->set_deadline(After(left));
+}
+
+// gRPC looks at its sockets while somebody waits in it, and otherwise every 5 s. After a failed
+// attempt to connect calls fail at once, without waiting, so that nobody would see the next attempt
+// succeed: an agent that was started again would seem to be away for seconds.
+void GiveConnectingAChance(grpc::Channel& channel, absl::Duration left) {
+  if (channel.GetState(/*try_to_connect=*/true) == GRPC_CHANNEL_TRANSIENT_FAILURE) {
+    channel.WaitForStateChange(GRPC_CHANNEL_TRANSIENT_FAILURE,
+                               After(std::min(left, kConnectPatience)));
+  }
 }
 
 // gRPC's text for a failed connection without what it says about its own workings.
@@ -155,15 +170,15 @@ bool MayHaveActed(const absl::Status& status) {
 // The one method of each request, and its name.
 template <typename Request>
 struct MethodOf;
-#define TSC_HANDOFF_METHOD(NAME)                                                                \
-  template <>                                                                                   \
-  struct MethodOf<v1::NAME##Request> {                                                          \
-    using Response = v1::NAME##Response;                                                        \
-    static constexpr absl::string_view kName = #NAME;                                           \
-    static grpc::Status Call(v1::TscAgent::StubInterface& stub, grpc::ClientContext* context,   \
-                             const v1::NAME##Request& request, Response* response) {            \
-      return stub.NAME(context, request, response);                                             \
-    }                                                                                           \
+#define TSC_HANDOFF_METHOD(NAME)                                                              \
+  template <>                                                                                 \
+  struct MethodOf<v1::NAME##Request> {                                                        \
+    using Response = v1::NAME##Response;                                                      \
+    static constexpr absl::string_view kName = #NAME;                                         \
+    static grpc::Status Call(v1::TscAgent::StubInterface& stub, grpc::ClientContext* context, \
+                             const v1::NAME##Request& request, Response* response) {          \
+      return stub.NAME(context, request, response);                                           \
+    }                                                                                         \
   }
 TSC_HANDOFF_METHOD(GetHostInfo);
 TSC_HANDOFF_METHOD(GetVm);
@@ -216,7 +231,11 @@ AgentClient::AgentClient(std::string target, AgentClientOptions options, std::un
 AgentClient::~AgentClient() = default;
 
 absl::Status AgentClient::Read(const std::function<absl::Status(absl::Duration)>& attempt) {
-  return CallWithRetry(options_.retry, options_.time, options_.timeout, IsUnreachable, attempt);
+  return CallWithRetry(options_.retry, options_.time, options_.timeout, IsUnreachable,
+                       [&](absl::Duration left) {
+                         GiveConnectingAChance(*rpc_->channel, left);
+                         return attempt(left);
+                       });
 }
 
 absl::StatusOr<v1::HostInfo> AgentClient::GetHostInfo() {
@@ -374,6 +393,7 @@ absl::StatusOr<v1::GetHandoffResponse> AgentClient::GetHandoff(absl::string_view
 }
 
 absl::StatusOr<AgentAnswer> AgentClient::Call(const AgentRequest& request) {
+  GiveConnectingAChance(*rpc_->channel, options_.timeout);
   return std::visit(
       [this](const auto& typed) { return CallOnce(*rpc_->stub, target_, options_.timeout, typed); },
       request);

@@ -58,6 +58,20 @@ TEST_F(AgentClientTest, ReadsHostAndVm) {
   EXPECT_EQ(client->GetVm("vm1")->vcpu_count(), 3u);
 }
 
+// Within so many attempts, not within the 5 s after which gRPC would look by itself.
+TEST_F(AgentClientTest, AnAgentThatIsStartedAgainIsReachedSoon) {
+  const std::unique_ptr<AgentClient> client = Client();
+  ASSERT_TRUE(client->GetHostInfo().ok());
+  const int port = agent_.port();
+  agent_.Stop();
+  ASSERT_FALSE(client->Call(v1::GetHostInfoRequest()).ok());
+  ASSERT_FALSE(client->Call(v1::GetHostInfoRequest()).ok());
+  FakeAgent again(port);
+  int attempts = 1;
+  while (!client->Call(v1::GetHostInfoRequest()).ok() && attempts < 20) ++attempts;
+  EXPECT_LT(attempts, 20);
+}
+
 TEST_F(AgentClientTest, CompareClocksNamesThePeerAndIsRepeatedWhenTheAgentWasNotReached) {
   agent_.FailNext("CompareClocks", kNoDetails, 2);
   const absl::StatusOr<v1::CompareClocksResponse> compared = Client()->CompareClocks("host2:50051");

@@ -62,10 +62,10 @@ std::string Situation(const HandoffReport& report, const HandoffRequest& request
                       const std::string& from, const std::string& to) {
   const std::string source =
       Where(report.source.has_value() ? report.source->vm_id() : request.source_vm_id, from);
-  const std::string destination = Where(
-      report.source.has_value() ? report.source->ticket().destination_vm_id()
-                                : request.apply.vm_id(),
-      to);
+  const std::string destination =
+      Where(report.source.has_value() ? report.source->ticket().destination_vm_id()
+                                      : request.apply.vm_id(),
+            to);
   switch (report.end) {
     case HandoffEnd::kNothingDone:
       return "Nothing was captured and nothing was changed.";
@@ -102,6 +102,7 @@ HandoffRunOptions RunOptions(const HandoffRequest& request, const std::string& i
   options.apply = request.apply;
   options.probe = request.probe;
   options.max_attempts = request.max_attempts;
+  options.max_looks = request.max_looks;
   options.random = request.time.random;
   return options;
 }
@@ -135,8 +136,10 @@ void RunToItsEnd(AgentClient& source, AgentClient& destination, const HandoffReq
   }
   const HandoffResult& result = run.result();
   timer.End(!stopped && result.status.ok());
-  report->end = stopped ? HandoffEnd::kPending : result.end;
+  const bool begun = began.has_value() || request.goal != HandoffGoal::kFinish;
+  report->end = !stopped ? result.end : begun ? HandoffEnd::kPending : HandoffEnd::kNothingDone;
   report->status = stopped ? absl::CancelledError("stopped as asked") : result.status;
+  report->silent = result.silent;
   report->source_agent = result.source_agent;
   report->source = result.source;
   report->destination = result.destination;
@@ -188,8 +191,7 @@ void View(const HandoffRequest& request, HandoffReport* report) {
 }  // namespace
 
 absl::Status VerifyApplied(bool equalise, HandoffReport* report) {
-  absl::StatusOr<PhaseChange> change =
-      CheckPhase(report->captured_state, report->apply, equalise);
+  absl::StatusOr<PhaseChange> change = CheckPhase(report->captured_state, report->apply, equalise);
   if (!change.ok()) return change.status();
   report->phase_change_ticks = std::move(change->per_vcpu_ticks);
   report->phase_error_ticks = change->largest_ticks;
@@ -203,8 +205,8 @@ HandoffReport Handoff(AgentClient& source, AgentClient& destination,
   if (request.apply.validate_only()) {
     report.status = Validate(source, destination, request, &report);
     View(request, &report);
-    report.situation = report.status.ok() ? "It would succeed; nothing was changed."
-                                          : "Nothing was changed.";
+    report.situation =
+        report.status.ok() ? "It would succeed; nothing was changed." : "Nothing was changed.";
   } else {
     report.handoff_id = request.handoff_id.empty() ? NewHandoffId() : request.handoff_id;
     RunToItsEnd(source, destination, request, &report);

@@ -1,9 +1,9 @@
 // Handoff: hands a paused VM's TSCs over from the source's agent to the destination's, so that at
 // most one of the two hosts may run the VM at any time.
 //
-// The caller pauses the VM on the source before, has it created and paused on the destination, moves
-// its memory and devices, and resumes it where the report says. What another orchestrator began is
-// resumed or aborted by its id. Drives HandoffRun (handoff_run.h), which has the rules.
+// The caller pauses the VM on the source before, has it created and paused on the destination,
+// moves its memory and devices, and resumes it where the report says. What another orchestrator
+// began is resumed or aborted by its id. Drives HandoffRun (handoff_run.h), which has the rules.
 //
 // In ELAPSED mode the destination's agent probes the source's clock where the source's agent says
 // at which address others reach it, so that elapsed time does not rest on the two hosts' word
@@ -44,16 +44,18 @@ struct HandoffRequest {
   // REQUIRED with kFinish.
   std::string source_vm_id;
   // The mode and the policies; with kFinish also the destination's vm_id. Its `state` is ignored:
-  // the captured one takes its place. A `source_agent` given here is sent as it is, whatever `probe`
-  // says. With `validate_only` nothing is begun: the state is captured without a handoff, and the
-  // destination says whether it could apply it.
+  // the captured one takes its place. A `source_agent` given here is sent as it is, whatever
+  // `probe` says. With `validate_only` nothing is begun: the state is captured without a handoff,
+  // and the destination says whether it could apply it.
   tschandoff::v1::SetTscStateRequest apply;
   // Where apply.source_agent is empty and the mode is ELAPSED, fill it with the source's
   // HostInfo.peer_address. It stays empty where the source has none, and where both agents are on
   // one host (the same boot_id): that host's TSC tells the time exactly.
   bool probe = true;
-  // Attempts at one call whose answer may have been lost, before the handoff is left pending.
+  // Attempts at one call whose answer may have been lost, before the handoff is left pending; and
+  // at one that only looks, of which few are made so that a wrong address is told soon.
   int max_attempts = 12;
+  int max_looks = 3;
   // OPTIONAL. Called on this thread around each step; must be quick, for guest time passes
   // meanwhile.
   std::function<void(const HandoffProgress&)> progress;
@@ -71,6 +73,8 @@ struct HandoffReport {
   std::string situation;
   std::string handoff_id;
 
+  // Whose answer did not come, where that ended it.
+  std::optional<At> silent;
   // Whom the destination's agent was asked to probe; empty for nobody.
   std::string source_agent;
   // Absent where this run did not come to it. The view has no vCPUs when the state is of a format

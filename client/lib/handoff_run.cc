@@ -14,8 +14,9 @@ namespace v1 = ::tschandoff::v1;
 
 // How often a run may find that somebody else has moved the handoff meanwhile.
 constexpr int kMaxAskedAgain = 8;
-// Attempts at a call that changes nothing: a wrong address is told soon.
-constexpr int kMaxLooks = 3;
+// Attempts, a max_delay apart, at a call whose VM its agent does not know: after an agent's start the
+// VMMs take up to 2 s to register again.
+constexpr int kMaxReturns = 4;
 
 // Whether the same call may succeed later, or its answer may have been lost.
 bool IsTransient(const absl::Status& status) {
@@ -230,8 +231,7 @@ void HandoffRun::Take(const v1::GetTscStateResponse& answer) {
 void HandoffRun::Take(const v1::SetTscStateResponse& answer) {
   result_.apply = answer;
   if (captured_.has_value()) {
-    const absl::Status right =
-        CheckPhase(*captured_, answer, options_.apply.equalise()).status();
+    const absl::Status right = CheckPhase(*captured_, answer, options_.apply.equalise()).status();
     if (!right.ok()) return Refuse(right);
   }
   Forward();
@@ -281,11 +281,12 @@ void HandoffRun::Decide() {
                              absl::StrCat("neither agent knows handoff ", options_.handoff_id),
                              "Correct the id or the addresses; there is nothing to undo."));
     }
-    return End(HandoffEnd::kUndecidable,
-               ReasonError(absl::StatusCode::kFailedPrecondition, v1::HANDOFF_UNDECIDED,
-                           absl::StrCat("the destination knows handoff ", options_.handoff_id,
-                                        ", and this source does not"),
-                           "Look whether this is the agent that captured it; nothing was changed."));
+    return End(
+        HandoffEnd::kUndecidable,
+        ReasonError(absl::StatusCode::kFailedPrecondition, v1::HANDOFF_UNDECIDED,
+                    absl::StrCat("the destination knows handoff ", options_.handoff_id,
+                                 ", and this source does not"),
+                    "Look whether this is the agent that captured it; nothing was changed."));
   }
   switch (result_.source->state()) {
     case v1::Handoff::STATE_ABORTED:
@@ -328,17 +329,18 @@ void HandoffRun::Failed(const absl::Status& status) {
   if (IsTransient(status)) {
     const HandoffStep step = call_->step;
     const bool only_looks = step == HandoffStep::kCheck || step == HandoffStep::kAsk;
-    if (attempts_ < (only_looks ? std::min(options_.max_attempts, kMaxLooks)
+    if (attempts_ < (only_looks ? std::min(options_.max_attempts, options_.max_looks)
                                 : options_.max_attempts)) {
       const int doublings = std::min(attempts_ - 1, 16);
       absl::Duration delay = std::min(options_.first_delay * (1 << doublings), options_.max_delay);
       if (options_.random) delay *= 1 - options_.random() / 2;
       return Send(delay);
     }
+    if (!IsFromAgent(status)) result_.silent = call_->at;
     const bool begun = options_.goal != HandoffGoal::kFinish || result_.capture.has_value();
-    return End(step == HandoffStep::kCheck && !begun ? HandoffEnd::kNothingDone
-                                                     : HandoffEnd::kPending,
-               status);
+    return End(
+        step == HandoffStep::kCheck && !begun ? HandoffEnd::kNothingDone : HandoffEnd::kPending,
+        status);
   }
   switch (ask_) {
     case Ask::kSourceHost:
@@ -366,6 +368,7 @@ void HandoffRun::Failed(const absl::Status& status) {
       if (reason == v1::HANDOFF_DECIDED) return AskAgain(status);
       return End(HandoffEnd::kPending, status);
     case Ask::kCommitDestination:
+      if (MayReturn(status)) return Send(options_.max_delay);
       // The VM that the state was applied to is gone: another one is given it.
       if (reason == v1::HANDOFF_UNDECIDED || reason == v1::HANDOFF_NOT_FOUND)
         return AskAgain(status);
@@ -390,7 +393,12 @@ void HandoffRun::ApplyFailed(const absl::Status& status) {
   if (reason == v1::HANDOFF_ID_REUSED) return AskAgain(status);
   // A VMM that is away may have the state or not: its agent finds out, and undoes it.
   if (reason == v1::VMM_GONE && attempts_ < options_.max_attempts) return Send(options_.max_delay);
+  if (MayReturn(status)) return Send(options_.max_delay);
   Refuse(status);
+}
+
+bool HandoffRun::MayReturn(const absl::Status& status) const {
+  return ReasonOf(status) == v1::VM_NOT_FOUND && attempts_ < std::min(options_.max_attempts, kMaxReturns);
 }
 
 void HandoffRun::Refuse(const absl::Status& why) {

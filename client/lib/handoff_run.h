@@ -70,9 +70,10 @@ struct HandoffRunOptions {
   // Where apply.source_agent is empty and the mode is ELAPSED, fill it with the source's
   // HostInfo.peer_address, unless both agents are on one host.
   bool probe = true;
-  // Attempts at one call (at one that changes nothing, fewer), and the delay before the second; it
-  // doubles, up to max_delay.
+  // Attempts at one call, and the delay before the second; it doubles, up to max_delay.
   int max_attempts = 12;
+  // The same for a call that only looks; few, so that a wrong address is told soon.
+  int max_looks = 3;
   absl::Duration first_delay = absl::Milliseconds(50);
   absl::Duration max_delay = absl::Seconds(1);
   // A fraction in [0, 1) for each delay, so that orchestrators that failed together do not return
@@ -94,6 +95,8 @@ struct HandoffResult {
   // OK when the goal was reached; otherwise what stood in its way. With kUndone after a refused
   // apply: that refusal.
   absl::Status status;
+  // Whose answer did not come, where that ended the run.
+  std::optional<At> silent;
   // Whom the destination's agent was asked to probe; empty for nobody.
   std::string source_agent;
   // What the agents said last; absent where they did not.
@@ -142,6 +145,8 @@ class HandoffRun {
   // Undoes a handoff whose state or apply is wrong, if it still can be.
   void Refuse(const absl::Status& why);
   void ApplyFailed(const absl::Status& status);
+  // Whether a VM that its agent does not know may only be between two connections.
+  bool MayReturn(const absl::Status& status) const;
   bool released() const;
   // Starts over with what the agents say; a limited number of times.
   void AskAgain(const absl::Status& why);

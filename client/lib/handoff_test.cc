@@ -74,16 +74,17 @@ TEST_F(HandoffTest, TimesEveryStepAndReportsProgress) {
   EXPECT_EQ(report.handoff, absl::Milliseconds(8));
   EXPECT_EQ(report.total, absl::Milliseconds(12));
   using Event = HandoffProgress::Event;
-  EXPECT_THAT(events, testing::ElementsAre(std::pair(HandoffStep::kCheck, Event::kStarted),
-                                           std::pair(HandoffStep::kCheck, Event::kDone),
-                                           std::pair(HandoffStep::kCapture, Event::kStarted),
-                                           std::pair(HandoffStep::kCapture, Event::kDone),
-                                           std::pair(HandoffStep::kApply, Event::kStarted),
-                                           std::pair(HandoffStep::kApply, Event::kDone),
-                                           std::pair(HandoffStep::kCommitSource, Event::kStarted),
-                                           std::pair(HandoffStep::kCommitSource, Event::kDone),
-                                           std::pair(HandoffStep::kCommitDestination, Event::kStarted),
-                                           std::pair(HandoffStep::kCommitDestination, Event::kDone)));
+  EXPECT_THAT(events,
+              testing::ElementsAre(std::pair(HandoffStep::kCheck, Event::kStarted),
+                                   std::pair(HandoffStep::kCheck, Event::kDone),
+                                   std::pair(HandoffStep::kCapture, Event::kStarted),
+                                   std::pair(HandoffStep::kCapture, Event::kDone),
+                                   std::pair(HandoffStep::kApply, Event::kStarted),
+                                   std::pair(HandoffStep::kApply, Event::kDone),
+                                   std::pair(HandoffStep::kCommitSource, Event::kStarted),
+                                   std::pair(HandoffStep::kCommitSource, Event::kDone),
+                                   std::pair(HandoffStep::kCommitDestination, Event::kStarted),
+                                   std::pair(HandoffStep::kCommitDestination, Event::kDone)));
 }
 
 TEST_F(HandoffTest, WrongDestinationIsFoundBeforeTheCapture) {
@@ -139,6 +140,7 @@ TEST_F(HandoffTest, AHandoffThatIsNotAnsweredStaysPendingAndIsResumedByItsId) {
   to_.FailNext("CommitHandoff", {absl::StatusCode::kUnavailable, "away", "", {}}, 2);
   const HandoffReport pending = Run();
   EXPECT_EQ(pending.end, HandoffEnd::kPending);
+  EXPECT_EQ(pending.silent, At::kDestination);
   EXPECT_THAT(pending.situation, HasSubstr("Released and not finished"));
   request_ = HandoffRequest();
   request_.goal = HandoffGoal::kAbort;
@@ -163,6 +165,26 @@ TEST_F(HandoffTest, AHandoffThatIsNotReleasedCanBeAborted) {
   EXPECT_EQ(Run().end, HandoffEnd::kUndone) << "it stays so";
 }
 
+TEST_F(HandoffTest, AVmThatIsNotBackYetAfterItsAgentsRestartIsWaitedFor) {
+  request_.time.sleep = [](absl::Duration) { return true; };
+  const FakeError not_back = {absl::StatusCode::kNotFound, "no such VM", "VM_NOT_FOUND", {}};
+  to_.FailNext("SetTscState", not_back, 3);
+  to_.FailNext("CommitHandoff", not_back, 3);
+  const HandoffReport report = Run();
+  ASSERT_TRUE(report.status.ok()) << report.status;
+  EXPECT_EQ(report.end, HandoffEnd::kMoved);
+}
+
+TEST_F(HandoffTest, AVmThatDoesNotComeBackEndsIt) {
+  request_.time.sleep = [](absl::Duration) { return true; };
+  const FakeError gone = {absl::StatusCode::kNotFound, "no such VM", "VM_NOT_FOUND", {}};
+  to_.FailNext("SetTscState", gone, 100);
+  const HandoffReport report = Run();
+  EXPECT_EQ(ReasonOf(report.status), v1::VM_NOT_FOUND);
+  EXPECT_EQ(report.end, HandoffEnd::kUndone);
+  EXPECT_EQ(to_.CallCount("SetTscState"), 4);
+}
+
 TEST_F(HandoffTest, WhatNobodyKnowsIsSaid) {
   request_.handoff_id = "h1";
   request_.goal = HandoffGoal::kResume;
@@ -178,6 +200,29 @@ TEST_F(HandoffTest, NothingIsCalledAfterAStop) {
   EXPECT_EQ(report.end, HandoffEnd::kPending);
   EXPECT_EQ(report.status.code(), absl::StatusCode::kCancelled);
   EXPECT_EQ(to_.CallCount("SetTscState"), 0);
+}
+
+TEST_F(HandoffTest, AStopBeforeTheCaptureLeavesNothingBegun) {
+  int calls = 0;
+  request_.stop = [&] { return ++calls > 2; };
+  EXPECT_EQ(Run().end, HandoffEnd::kNothingDone);
+  EXPECT_EQ(from_.CallCount("GetTscState"), 0);
+}
+
+TEST_F(HandoffTest, LooksAreRepeatedAsOftenAsAsked) {
+  const FakeError away{absl::StatusCode::kUnavailable, "away", "", {}};
+  to_.FailNext("GetVm", away, 3);
+  const HandoffReport given_up = Run();
+  EXPECT_EQ(given_up.end, HandoffEnd::kNothingDone);
+  EXPECT_EQ(given_up.silent, At::kDestination);
+  to_.FailNext("GetVm", away, 3);
+  request_.max_looks = 4;
+  EXPECT_EQ(Run().end, HandoffEnd::kMoved);
+}
+
+TEST_F(HandoffTest, AnAgentThatRefusesIsNotSilent) {
+  from_.FailNext("GetVm", {absl::StatusCode::kResourceExhausted, "full", "LIMIT_EXCEEDED", {}}, 3);
+  EXPECT_EQ(Run().silent, std::nullopt);
 }
 
 TEST(NewHandoffIdTest, IsARandomUuidOfVersion4) {

@@ -1,233 +1,56 @@
 #include "client/tscctl/evacuate.h"
 
-#include <signal.h>
-
 #include <algorithm>
 #include <atomic>
-#include <map>
-#include <memory>
+#include <chrono>
+#include <condition_variable>
 #include <mutex>
-#include <nlohmann/json.hpp>
-#include <set>
+#include <optional>
 #include <string>
 #include <thread>
 #include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_format.h"
-#include "absl/time/clock.h"
-#include "client/lib/agent_client.h"
+#include "absl/time/time.h"
 #include "client/lib/handoff.h"
 #include "client/lib/rpc_error.h"
-#include "client/tscctl/connect.h"
-#include "client/tscctl/handoff_commands.h"
-#include "client/tscctl/json_text.h"
+#include "client/tscctl/evacuation.h"
+#include "client/tscctl/evacuation_progress.h"
+#include "client/tscctl/evacuation_report.h"
+#include "client/tscctl/interrupts.h"
 
 namespace tsc_handoff::tscctl {
 namespace {
 
 namespace v1 = ::tschandoff::v1;
 
-using client::AgentClient;
 using client::HandoffEnd;
+using client::HandoffReport;
+using Outcome = EvacuationOutcome;
 
-// A row of the summary longer than this says "and N more".
-constexpr size_t kMaxRows = 50;
+// How often a person sees that time passes, and how soon that Ctrl-C was seen.
+constexpr std::chrono::milliseconds kTick{200};
+// A VMM looks for its agent at least every 2 s.
+constexpr int kMostAgain = 10;
+constexpr absl::Duration kAgainPause = absl::Milliseconds(500);
 
-enum class Outcome { kMoved, kAborted, kPending, kSkipped };
-
-const char* NameOf(Outcome outcome) {
-  switch (outcome) {
-    case Outcome::kMoved:
-      return "moved";
-    case Outcome::kAborted:
-      return "aborted";
-    case Outcome::kPending:
-      return "pending";
-    case Outcome::kSkipped:
-      return "skipped";
+Outcome OutcomeOf(HandoffEnd end) {
+  switch (end) {
+    case HandoffEnd::kMoved:
+      return Outcome::kMoved;
+    case HandoffEnd::kUndone:
+      return Outcome::kAborted;
+    case HandoffEnd::kNothingDone:
+      return Outcome::kSkipped;
+    case HandoffEnd::kPending:
+    case HandoffEnd::kUndecidable:
+      return Outcome::kPending;
   }
-  return "?";
+  return Outcome::kPending;
 }
 
-struct Target {
-  std::string address;
-  std::unique_ptr<AgentClient> agent;
-  std::string agent_id;
-  size_t vms = 0;  // that go there
-};
-
-// One VM, or one handoff that was begun before.
-struct Job {
-  std::string vm_id;
-  std::string handoff_id;  // of one to resume; empty: a new one
-  Target* target = nullptr;
-};
-
-struct Done {
-  Job job;
-  std::string handoff_id;
-  Outcome outcome = Outcome::kSkipped;
-  std::string reason;
-  std::string message;
-};
-
-// How often Ctrl-C was pressed. A signal's handler can reach nothing but a global.
-std::atomic<int> interrupts{0};
-
-class CountInterrupts {
- public:
-  CountInterrupts() {
-    interrupts = 0;
-    struct sigaction action = {};
-    action.sa_handler = [](int) { ++interrupts; };
-    sigaction(SIGINT, &action, &before_);
-  }
-  ~CountInterrupts() { sigaction(SIGINT, &before_, nullptr); }
-  CountInterrupts(const CountInterrupts&) = delete;
-  CountInterrupts& operator=(const CountInterrupts&) = delete;
-
- private:
-  struct sigaction before_;
-};
-
-// What has come of it so far, and its display: a bar on a terminal, a line for each VM otherwise.
-class Progress {
- public:
-  Progress(size_t jobs, Io& io) : jobs_(jobs), io_(io), started_(absl::Now()) {}
-
-  void Add(Done done) {
-    const std::lock_guard<std::mutex> lock(mutex_);
-    ++counts_[done.outcome];
-    if (!io_.json && !io_.show_progress) {
-      io_.err << NameOf(done.outcome) << "  " << Printable(done.job.vm_id) << "  "
-              << (done.job.target == nullptr ? "" : done.job.target->address)
-              << (done.reason.empty() ? "" : "  " + done.reason) << "\n"
-              << std::flush;
-    }
-    done_.push_back(std::move(done));
-    if (io_.show_progress) Draw();
-  }
-
-  void Finish() {
-    if (io_.show_progress) io_.err << "\n" << std::flush;
-  }
-
-  size_t count(Outcome outcome) const {
-    const auto found = counts_.find(outcome);
-    return found == counts_.end() ? 0 : found->second;
-  }
-  const std::vector<Done>& done() const { return done_; }
-  double seconds() const { return absl::ToDoubleSeconds(absl::Now() - started_); }
-
- private:
-  void Draw() {
-    constexpr size_t kWidth = 30;
-    const size_t filled = jobs_ == 0 ? kWidth : kWidth * done_.size() / jobs_;
-    const double rate = static_cast<double>(done_.size()) / std::max(seconds(), 1e-3);
-    io_.err << "\r[" << std::string(filled, '#') << std::string(kWidth - filled, '.') << "] "
-            << done_.size() << "/" << jobs_ << "  moved " << count(Outcome::kMoved) << "  aborted "
-            << count(Outcome::kAborted) << "  pending " << count(Outcome::kPending) << "  "
-            << absl::StrFormat("%.0f/s", rate)
-            << (interrupts > 0 ? "  stopping; Ctrl-C again to stop at once" : "") << "\x1b[K"
-            << std::flush;
-  }
-
-  const size_t jobs_;
-  Io& io_;
-  const absl::Time started_;
-  mutable std::mutex mutex_;
-  std::map<Outcome, size_t> counts_;  // guarded by mutex_
-  std::vector<Done> done_;            // guarded by mutex_
-};
-
-// Everything that an evacuation knows before it begins.
-struct Plan {
-  std::unique_ptr<AgentClient> source;
-  std::string source_id;
-  std::vector<Target> targets;
-  std::vector<Job> jobs;       // what was begun first
-  std::vector<Done> left_out;  // skipped
-};
-
-absl::Status Connect(const Options& options, Plan* plan) {
-  auto source = ConnectTo(options.from, options);
-  if (!source.ok()) return source.status();
-  plan->source = *std::move(source);
-  auto info = plan->source->GetHostInfo();
-  if (!info.ok()) return client::Annotate(info.status(), absl::StrCat("ask ", options.from));
-  plan->source_id = info->agent_id();
-  for (const std::string& address : options.targets) {
-    Target target;
-    target.address = address;
-    auto agent = ConnectTo(address, options);
-    if (!agent.ok()) return agent.status();
-    target.agent = *std::move(agent);
-    info = target.agent->GetHostInfo();
-    if (!info.ok()) return client::Annotate(info.status(), absl::StrCat("ask ", address));
-    target.agent_id = info->agent_id();
-    plan->targets.push_back(std::move(target));
-  }
-  return absl::OkStatus();
-}
-
-// What an earlier evacuation, or anybody, has begun between these hosts. The agents remember it.
-absl::Status FindBegun(Plan* plan, std::set<std::string>* vms) {
-  std::set<std::string> ids;
-  const auto add = [&](const v1::Handoff& handoff, const std::string& vm_id) {
-    for (Target& target : plan->targets) {
-      if (handoff.ticket().destination_agent_id() != target.agent_id) continue;
-      if (!ids.insert(handoff.handoff_id()).second) return;
-      plan->jobs.push_back({vm_id, handoff.handoff_id(), &target});
-      vms->insert(vm_id);
-    }
-  };
-  auto begun = plan->source->ListHandoffs({"", true, false});
-  if (!begun.ok()) return begun.status();
-  for (const v1::Handoff& handoff : *begun) {
-    if (handoff.side() == v1::Handoff::SIDE_SOURCE) add(handoff, handoff.vm_id());
-  }
-  // Released by the source, and not arrived: only the destination says so.
-  for (Target& target : plan->targets) {
-    begun = target.agent->ListHandoffs({"", true, false});
-    if (!begun.ok()) return begun.status();
-    for (const v1::Handoff& handoff : *begun) {
-      if (handoff.ticket().source_agent_id() == plan->source_id) add(handoff, handoff.vm_id());
-    }
-  }
-  return absl::OkStatus();
-}
-
-absl::Status FindVms(std::set<std::string> begun, Plan* plan) {
-  std::map<std::string, std::vector<Target*>> waiting;
-  for (Target& target : plan->targets) {
-    const auto vms = target.agent->ListVms();
-    if (!vms.ok()) return vms.status();
-    for (const v1::Vm& vm : *vms) waiting[vm.vm_id()].push_back(&target);
-  }
-  const auto vms = plan->source->ListVms();
-  if (!vms.ok()) return vms.status();
-  for (const v1::Vm& vm : *vms) {
-    if (begun.count(vm.vm_id()) > 0) continue;
-    Job job{vm.vm_id(), "", nullptr};
-    // It has left, or has not arrived: not this host's to hand over.
-    if (!vm.may_run()) continue;
-    const auto found = waiting.find(vm.vm_id());
-    if (found == waiting.end()) {
-      plan->left_out.push_back({job, "", Outcome::kSkipped, "NOT_WAITING",
-                                "no destination has a VM of this id"});
-      continue;
-    }
-    job.target = *std::min_element(found->second.begin(), found->second.end(),
-                                   [](const Target* a, const Target* b) { return a->vms < b->vms; });
-    ++job.target->vms;
-    plan->jobs.push_back(std::move(job));
-  }
-  return absl::OkStatus();
-}
-
-Done RunJob(const Options& options, const Plan& plan, const Job& job) {
+HandoffReport HandOver(const Options& options, Evacuation& evacuation, const EvacuationJob& job) {
   client::HandoffRequest request;
   request.goal =
       job.handoff_id.empty() ? client::HandoffGoal::kFinish : client::HandoffGoal::kResume;
@@ -236,120 +59,187 @@ Done RunJob(const Options& options, const Plan& plan, const Job& job) {
   request.apply = options.apply;
   request.apply.set_vm_id(job.vm_id);
   request.probe = options.probe;
-  request.stop = [] { return interrupts > 1; };
-  const client::HandoffReport report =
-      client::Handoff(*plan.source, *job.target->agent, request);
-  Done done;
-  done.job = job;
-  done.handoff_id = report.handoff_id;
-  done.outcome = report.end == HandoffEnd::kMoved         ? Outcome::kMoved
-                 : report.end == HandoffEnd::kUndone      ? Outcome::kAborted
-                 : report.end == HandoffEnd::kNothingDone ? Outcome::kSkipped
-                                                          : Outcome::kPending;
-  if (!report.status.ok()) {
-    done.reason = client::ReasonNameOf(report.status);
-    if (done.reason.empty()) done.reason = absl::StatusCodeToString(report.status.code());
-    done.message = std::string(report.status.message());
+  // The addresses are right: they answered. An agent that is started again meanwhile is awaited.
+  request.max_looks = request.max_attempts;
+  request.stop = [] { return Interrupts::count() > 1; };
+  request.time.sleep = Interrupts::Sleep;
+  HandoffReport report = client::Handoff(*evacuation.source.agent, *job.target->agent, request);
+  if (report.silent == client::At::kSource) evacuation.source.silent = true;
+  if (report.silent == client::At::kDestination) job.target->silent = true;
+  return report;
+}
+
+// Whether that may be a VM whose agent is being started again: its VMM comes back within seconds.
+// The source's agent may be the one that was to be probed; once, because where its address is wrong
+// no patience helps.
+bool MayPass(const absl::Status& status, bool first) {
+  switch (client::ReasonOf(status)) {
+    case v1::VM_NOT_FOUND:  // and it was there when it was listed
+    case v1::VMM_GONE:
+      return true;
+    case v1::PEER_UNREACHABLE:
+      return first;
+    default:
+      return false;
   }
+}
+
+// What is to be tried next, if anything. What was begun before and undone, since its source had
+// given it up, leaves the VM where it was: it is handed over anew.
+std::optional<EvacuationJob> Again(const EvacuationJob& job, const HandoffReport& report,
+                                   bool first) {
+  if (!report.status.ok() && !MayPass(report.status, first)) return std::nullopt;
+  switch (report.end) {
+    case HandoffEnd::kNothingDone:
+      return job;
+    case HandoffEnd::kPending:
+      return EvacuationJob{job.vm_id, report.handoff_id, job.target};
+    case HandoffEnd::kUndone:
+      // With another id on the other side it is not known how it would be handed over.
+      if (!report.source.has_value() ||
+          report.source->vm_id() != report.source->ticket().destination_vm_id())
+        return std::nullopt;
+      return EvacuationJob{report.source->vm_id(), "", job.target};
+    default:
+      return std::nullopt;
+  }
+}
+
+EvacuationDone NotTried(const EvacuationJob& job, const EvacuationHost& silent) {
+  EvacuationDone done;
+  done.job = job;
+  done.handoff_id = job.handoff_id;
+  done.outcome = job.handoff_id.empty() ? Outcome::kSkipped : Outcome::kPending;
+  done.why = {"AGENT_UNREACHABLE",
+              absl::StrCat("not tried, because agent ", silent.address, " has stopped answering"),
+              "Look after that agent, then run the same command again."};
   return done;
 }
 
-void RunJobs(const Options& options, const Plan& plan, Progress* progress) {
-  std::atomic<size_t> next{0};
+Explanation WhyNot(const absl::Status& status) {
+  if (status.ok()) return {};
+  if (absl::IsCancelled(status) && Interrupts::count() > 1)
+    return {"INTERRUPTED", "stopped as asked", "Run the same command again."};
+  Failure failure = CallFailure(status, "");
+  failure.status = status;
+  return Explain(failure);
+}
+
+EvacuationDone RunJob(const Options& options, Evacuation& evacuation, const EvacuationJob& job) {
+  for (const EvacuationHost* host : {&evacuation.source, job.target}) {
+    if (host->silent) return NotTried(job, *host);
+  }
+  HandoffReport report = HandOver(options, evacuation, job);
+  EvacuationJob now = job;
+  for (int i = 0; i < kMostAgain && Interrupts::count() == 0; ++i) {
+    const std::optional<EvacuationJob> again = Again(now, report, i == 0);
+    if (!again.has_value()) break;
+    if (!report.status.ok() && !Interrupts::Sleep(kAgainPause)) break;
+    now = *again;
+    report = HandOver(options, evacuation, now);
+  }
+  EvacuationDone done;
+  done.job = job;
+  done.handoff_id = report.handoff_id;
+  done.outcome = OutcomeOf(report.end);
+  done.why = WhyNot(report.status);
+  return done;
+}
+
+// Runs the jobs from the `first` on, several at a time, and shows how far they are.
+void RunJobs(const Options& options, size_t first, Evacuation& evacuation,
+             EvacuationProgress& progress) {
+  const size_t parallel =
+      std::min(static_cast<size_t>(options.parallel), evacuation.jobs.size() - first);
+  progress.Expect(evacuation.jobs.size() - first);
+  std::atomic<size_t> next{first};
+  std::mutex mutex;
+  std::condition_variable ended;
+  size_t working = parallel;  // guarded by mutex
   std::vector<std::thread> threads;
-  const size_t parallel = std::min(static_cast<size_t>(options.parallel), plan.jobs.size());
   for (size_t i = 0; i < parallel; ++i) {
     threads.emplace_back([&] {
-      while (interrupts == 0) {
+      while (Interrupts::count() == 0) {
         const size_t number = next++;
-        if (number >= plan.jobs.size()) return;
-        progress->Add(RunJob(options, plan, plan.jobs[number]));
+        if (number >= evacuation.jobs.size()) break;
+        progress.Add(RunJob(options, evacuation, evacuation.jobs[number]));
       }
+      const std::lock_guard<std::mutex> lock(mutex);
+      if (--working == 0) ended.notify_all();
     });
   }
+  std::unique_lock<std::mutex> lock(mutex);
+  while (!ended.wait_for(lock, kTick, [&] { return working == 0; })) progress.Tick();
+  lock.unlock();
   for (std::thread& thread : threads) thread.join();
 }
 
-void PrintSummary(const Options& options, const Progress& progress, size_t not_begun, Io& io) {
-  Table table({{"VM"}, {"TO"}, {"OUTCOME"}, {"WHY"}, {"GO ON WITH"}});
-  size_t rows = 0;
-  size_t more = 0;
-  for (const Done& done : progress.done()) {
-    if (done.outcome == Outcome::kMoved) continue;
-    if (++rows > kMaxRows) {
-      ++more;
-      continue;
-    }
-    const std::string to = done.job.target == nullptr ? "-" : done.job.target->address;
-    table.Add({Printable(done.job.vm_id), to, NameOf(done.outcome), Printable(done.reason),
-               done.outcome == Outcome::kPending ? ResumeCommand(done.handoff_id, options.from, to)
-                                                 : ""});
-  }
-  if (rows > 0) table.Print(io.out_palette, io.out);
-  if (more > 0) io.out << "and " << more << " more.\n";
-  io.out << absl::StrFormat("%d moved, %d aborted, %d pending, %d skipped, in %.1f s.\n",
-                            progress.count(Outcome::kMoved), progress.count(Outcome::kAborted),
-                            progress.count(Outcome::kPending), progress.count(Outcome::kSkipped),
-                            progress.seconds());
-  if (not_begun > 0) io.out << not_begun << " not begun, since it was interrupted.\n";
+bool AnySilent(const Evacuation& evacuation) {
+  return evacuation.source.silent ||
+         std::any_of(evacuation.targets.begin(), evacuation.targets.end(),
+                     [](const EvacuationHost& target) { return target.silent.load(); });
 }
 
-void PrintJson(const Progress& progress, size_t not_begun, Io& io) {
-  using Json = nlohmann::ordered_json;
-  Json json;
-  for (const Outcome outcome :
-       {Outcome::kMoved, Outcome::kAborted, Outcome::kPending, Outcome::kSkipped})
-    json[NameOf(outcome)] = progress.count(outcome);
-  json["not_begun"] = not_begun;
-  json["seconds"] = progress.seconds();
-  json["vms"] = Json::array();
-  for (const Done& done : progress.done()) {
-    Json vm;
-    vm["vm"] = done.job.vm_id;
-    vm["to"] = done.job.target == nullptr ? Json(nullptr) : Json(done.job.target->address);
-    vm["outcome"] = NameOf(done.outcome);
-    vm["handoff_id"] = done.handoff_id;
-    vm["reason"] = done.reason;
-    vm["message"] = done.message;
-    json["vms"].push_back(std::move(vm));
+// Until no VM comes any more: after a restart of the source's agent VMs register late.
+absl::Status RunAll(const Options& options, Evacuation& evacuation, EvacuationProgress& progress) {
+  const Interrupts interrupts;
+  size_t first = 0;
+  while (true) {
+    for (; !evacuation.left_out.empty(); evacuation.left_out.pop_front())
+      progress.LeaveOut(std::move(evacuation.left_out.front()));
+    if (first == evacuation.jobs.size()) return absl::OkStatus();
+    RunJobs(options, first, evacuation, progress);
+    first = evacuation.jobs.size();
+    if (Interrupts::count() > 0 || AnySilent(evacuation)) return absl::OkStatus();
+    if (absl::Status status = FindVms(&evacuation); !status.ok()) return status;
   }
-  io.out << DumpJson(json) << "\n";
+}
+
+void PrintStart(const Options& options, const Evacuation& evacuation, Io& io) {
+  const auto begun = std::count_if(evacuation.jobs.begin(), evacuation.jobs.end(),
+                                   [](const auto& job) { return !job.handoff_id.empty(); });
+  const size_t jobs = evacuation.jobs.size();
+  io.err << "evacuate: " << jobs << (jobs == 1 ? " VM" : " VMs") << " to hand over, "
+         << options.parallel << " at a time";
+  if (begun > 0) io.err << "; " << begun << " of them were begun before";
+  if (!evacuation.left_out.empty()) io.err << "; " << evacuation.left_out.size() << " left out";
+  io.err << "\n" << std::flush;
+}
+
+Failure NotAll(size_t left, bool interrupted) {
+  Failure failure;
+  failure.status = absl::AbortedError(
+      absl::StrCat("evacuate: ", left, left == 1 ? " VM was" : " VMs were", " not handed over"));
+  failure.reason = interrupted ? "INTERRUPTED" : "NOT_ALL_MOVED";
+  failure.situation =
+      "Each VM may run on one host at the most; those not moved are where they were, or paused.";
+  failure.next_step = interrupted
+                          ? "Run the same command again; it goes on where this one stopped."
+                          : "Mend what is named above, then run the same command again; it resumes "
+                            "what was begun.";
+  return failure;
 }
 
 }  // namespace
 
 Result RunEvacuate(const Options& options, Io& io) {
-  Plan plan;
-  std::set<std::string> begun;
-  absl::Status status = Connect(options, &plan);
-  if (status.ok()) status = FindBegun(&plan, &begun);
-  if (status.ok()) status = FindVms(std::move(begun), &plan);
+  Evacuation evacuation;
+  absl::Status status = Connect(options, &evacuation);
+  if (status.ok()) status = FindBegun(&evacuation);
+  if (status.ok()) status = FindVms(&evacuation);
   if (!status.ok()) return CallFailure(status, "evacuate");
-  if (!io.json) {
-    io.err << "evacuate: " << plan.jobs.size() << " VMs, " << options.parallel << " at a time; "
-           << plan.left_out.size() << " left out\n"
-           << std::flush;
-  }
-  Progress progress(plan.jobs.size() + plan.left_out.size(), io);
-  for (Done& done : plan.left_out) progress.Add(std::move(done));
-  {
-    const CountInterrupts counting;
-    RunJobs(options, plan, &progress);
-  }
+  if (!io.json) PrintStart(options, evacuation, io);
+  EvacuationProgress progress(io);
+  status = RunAll(options, evacuation, progress);
   progress.Finish();
-  const size_t not_begun = plan.jobs.size() + plan.left_out.size() - progress.done().size();
-  if (io.json) {
-    PrintJson(progress, not_begun, io);
-  } else {
-    PrintSummary(options, progress, not_begun, io);
-  }
+  PrintEvacuation(options, progress, io);
   const size_t left = progress.count(Outcome::kAborted) + progress.count(Outcome::kPending) +
-                      progress.count(Outcome::kSkipped) + not_begun;
-  if (left == 0) return std::nullopt;
-  Failure failure;
-  failure.status = absl::AbortedError(absl::StrCat(left, " VMs were not handed over"));
-  failure.situation = "Each VM may run on one host at the most; those not moved are where they were, or paused.";
-  failure.next_step = "Mend what is named above, then run the same command again; it resumes what was begun.";
+                      progress.count(Outcome::kSkipped) + progress.not_begun();
+  if (left > 0) return NotAll(left, progress.not_begun() > 0);
+  if (status.ok()) return std::nullopt;
+  Failure failure = CallFailure(status, "evacuate: look whether VMs have come meanwhile");
+  failure.situation = "What is named above was moved.";
+  failure.next_step = "Run the same command again.";
   return failure;
 }
 

@@ -96,17 +96,18 @@ Failure FailureOf(const Options& options, const client::HandoffReport& report) {
   Failure failure = CallFailure(report.status, Doing(options));
   failure.situation = report.situation;
   failure.next_step = ProbeAdvice(report.status, options);
-  const bool only_told_late =
-      report.source.has_value() && report.source->state() == v1::Handoff::STATE_ABORTED;
-  if (report.end == HandoffEnd::kPending && !report.handoff_id.empty()) {
-    failure.next_step = absl::StrCat(
-        "Go on with `", ResumeCommand(report.handoff_id, options.from, options.to), "`",
-        only_told_late || options.command == Command::kAbort
-            ? "."
-            : absl::StrCat(", or give it up, as long as it is not released: `tscctl abort ",
-                           report.handoff_id, " --from ", options.from, " --to ", options.to,
-                           "`."));
+  if (report.end != HandoffEnd::kPending || report.handoff_id.empty()) return failure;
+  failure.next_step =
+      absl::StrCat("Go on with `", ResumeCommand(report.handoff_id, options.from, options.to), "`");
+  // What the source was heard to have decided stands.
+  const bool open =
+      !report.source.has_value() || report.source->state() == v1::Handoff::STATE_CAPTURED;
+  if (open && options.command != Command::kAbort) {
+    absl::StrAppend(&failure.next_step,
+                    ", or give it up, as long as it is not released: `tscctl abort ",
+                    report.handoff_id, " --from ", options.from, " --to ", options.to, "`");
   }
+  failure.next_step += ".";
   return failure;
 }
 
@@ -193,7 +194,8 @@ Result RunHandoffs(const Options& options, AgentClient& agent, Io& io) {
                {"CHANGED"},
                {"SILENT", Align::kRight}});
   for (const v1::Handoff& handoff : *handoffs) {
-    const std::string silent = handoff.silent_ns() == 0 ? "-" : HumanUnsignedNs(handoff.silent_ns());
+    const std::string silent =
+        handoff.silent_ns() == 0 ? "-" : HumanUnsignedNs(handoff.silent_ns());
     const int64_t changed_ns = handoff.changed_at_ns();
     table.Add({Printable(handoff.handoff_id()),
                handoff.side() == v1::Handoff::SIDE_SOURCE ? "source" : "destination",

@@ -120,12 +120,12 @@ With --mode elapsed the destination's agent probes the source's clock, at the ad
 itself (its --peer-address) or that --source-agent gives. Clocks that contradict their hosts' claims are refused, and
 the error bound shrinks to what was measured where that is tighter. Look at them beforehand with `tscctl clock A B`.
 
-JSON (-o json), one object: handoff_id, epoch (both null with --validate-only), vm, to_vm, from, to, mode,
-validated_only, guest_tsc_khz, vcpu_count; vcpus[] with vcpu_id, guest_tsc_before_ticks, guest_tsc_after_ticks,
-offset_before_ticks, offset_after_ticks, tsc_adjust_ticks, tsc_deadline_ticks and phase_error_ticks (change of phase to
-the first vCPU); phase_error_ticks (largest between any two vCPUs, computed by tscctl) and phase_error_ticks_agent (the
-agent's word); elapsed_ns, elapsed_ticks;
-elapsed_basis (by what that was reckoned: ELAPSED_BASIS_CLOCKS, ELAPSED_BASIS_CLOCKS_AND_PROBE,
+JSON (-o json), one object: handoff_id, outcome (moved; of a resumed one also aborted, where its source had given it
+up), epoch (all three null with --validate-only), vm, to_vm, from, to, mode, validated_only, guest_tsc_khz, vcpu_count;
+vcpus[] with vcpu_id, guest_tsc_before_ticks, guest_tsc_after_ticks, offset_before_ticks, offset_after_ticks,
+tsc_adjust_ticks, tsc_deadline_ticks and phase_error_ticks (change of phase to the first vCPU); phase_error_ticks
+(largest between any two vCPUs, computed by tscctl) and phase_error_ticks_agent (the agent's word); elapsed_ns,
+elapsed_ticks; elapsed_basis (by what that was reckoned: ELAPSED_BASIS_CLOCKS, ELAPSED_BASIS_CLOCKS_AND_PROBE,
 ELAPSED_BASIS_SAME_HOST_TSC, or ELAPSED_BASIS_UNSPECIFIED in exact mode); commit_wait_ns (waited until it was certain
 that time had passed); rate_error_ppm (by how much faster the guest runs where KVM does not scale); source_agent
 (whom the destination was to probe, or null); probe{} with offset_ns (the destination's clock minus the source's),
@@ -144,6 +144,9 @@ inline constexpr char kResumeFooter[] =
 Asks both agents what became of the handoff, and goes on from there: forward, unless its source has given it up; then
 the destination is told. May be repeated, and run by anybody. The apply's options count only if the state has not been
 applied yet. Without the id look at `tscctl handoffs --pending` of both agents.
+
+JSON (-o json): as of `tscctl handoff`; what this run did not come to is empty or 0. Exit code 0 whether it is finished
+or undone now, which outcome tells: moved or aborted.
 )";
 
 inline constexpr char kAbortFooter[] =
@@ -152,6 +155,8 @@ inline constexpr char kAbortFooter[] =
 
 Gives the VM back to the source, and the destination what it had. Refused once the source has released the VM: from
 there on a handoff goes forward only (`tscctl resume`). May be repeated.
+
+JSON (-o json): as of `tscctl handoff`, with the outcome aborted.
 )";
 
 inline constexpr char kHandoffsFooter[] =
@@ -170,15 +175,21 @@ inline constexpr char kEvacuateFooter[] =
     R"(Examples:
   tscctl evacuate --from host1:50051 --to host2:50051,host3:50051 --parallel 32
 
-Hands over every VM of the source that is registered at one of the destinations under the same id, paused on both. A VM
-that waits at several destinations goes where fewer go. One that runs, or waits nowhere, is left alone and listed.
+Hands over every VM that may run on the source and is registered at one of the destinations under the same id, paused
+on both. A VM that waits at several destinations goes where fewer go. One that runs, or waits nowhere, is left alone and
+listed; so is one that is in a handoff with a host not named here. An agent that is away for some seconds, since it is
+started again, is awaited; with one that stays away nothing more is begun.
 
 Interrupted (Ctrl-C once), it begins no further VM, brings those in progress to an end and says what is left; twice, it
-stops at once. Either way, and after a crash, run the same command again: what was begun is resumed first, from what the
-agents remember. Exit code 0 when every VM that could be handed over was.
+leaves those in progress as they are after the calls that are under way (--timeout), and lists them; a third time ends
+it on the spot. Always, and after a crash, run the same command again: what was begun is resumed first, from what the
+agents remember. Exit code 0 when every VM was handed over; 1 when one was not: it stands in the table with the reason.
 
-JSON (-o json): moved, aborted, pending, skipped, seconds, and vms[] with vm, to, outcome (moved, aborted, pending,
-skipped), handoff_id, reason, message.
+Outcomes: moved; aborted (it stays, and may run on the source), pending (begun and not finished: it may run nowhere),
+skipped (not begun).
+
+JSON (-o json): moved, aborted, pending, skipped (numbers of VMs), not_begun, seconds, and vms[] with vm, to, outcome,
+handoff_id, reason, message, next_step. Those not begun since it was interrupted are counted only.
 )";
 
 inline constexpr char kDecodeFooter[] =

@@ -92,6 +92,18 @@ Json VcpusJson(const client::HandoffReport& report) {
   return vcpus;
 }
 
+// As `tscctl evacuate` names them.
+Json OutcomeJson(const client::HandoffReport& report) {
+  switch (report.end) {
+    case client::HandoffEnd::kMoved:
+      return "moved";
+    case client::HandoffEnd::kUndone:
+      return "aborted";
+    default:
+      return nullptr;
+  }
+}
+
 }  // namespace
 
 std::string MessageAsJson(const google::protobuf::Message& message) {
@@ -149,9 +161,12 @@ std::string HandoffAsJson(const Options& options, const client::HandoffReport& r
   const v1::SetTscStateResponse& apply = report.apply;
   Json json;
   json["handoff_id"] = report.handoff_id.empty() ? Json(nullptr) : Json(report.handoff_id);
+  json["outcome"] = OutcomeJson(report);
   json["epoch"] = report.source.has_value() ? Json(report.source->ticket().epoch()) : Json(nullptr);
-  json["vm"] = options.vm;
-  json["to_vm"] = options.apply.vm_id();
+  // A resumed one is known by its id alone; the source says of which VM it is.
+  json["vm"] = report.source.has_value() ? report.source->vm_id() : options.vm;
+  json["to_vm"] = report.source.has_value() ? report.source->ticket().destination_vm_id()
+                                            : options.apply.vm_id();
   json["from"] = options.from;
   json["to"] = options.to;
   json["mode"] = options.apply.mode() == v1::APPLY_MODE_EXACT ? "exact" : "elapsed";

@@ -257,8 +257,8 @@ void Declare(CLI::App* app, Options* options, Raw* raw) {
   handoffs->add_flag("--pending", options->pending, "Only those that are not finished");
   handoffs->add_option("--vm", options->vm, "Only those of this VM")->type_name("VM");
 
-  CLI::App* evacuate = AddCommand(app, "evacuate", "Hand over all VMs of a host",
-                                  kEvacuateFooter, Command::kEvacuate, options);
+  CLI::App* evacuate = AddCommand(app, "evacuate", "Hand over all VMs of a host", kEvacuateFooter,
+                                  Command::kEvacuate, options);
   AddFrom(evacuate, options);
   evacuate
       ->add_option_function<std::string>(

@@ -42,7 +42,8 @@ struct Options {
   // get --out, set --in, decode.
   std::string file;
   bool force = false;
-  // handoff, resume, abort, evacuate: source and destination. clock: the two agents to compare, or empty for --agent alone.
+  // handoff, resume, abort, evacuate: source and destination. clock: the two agents to compare, or
+  // empty for --agent alone.
   std::string from;
   std::string to;
   // evacuate: the destinations, and how many VMs at a time.

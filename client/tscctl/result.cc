@@ -20,6 +20,7 @@ ExitCode ExitCodeOf(const absl::Status& status) {
 
 // The documented reason, or a name in its style for what arose on this side.
 std::string ReasonText(const Failure& failure) {
+  if (!failure.reason.empty()) return failure.reason;
   const std::string reason = client::ReasonNameOf(failure.status);
   if (!reason.empty()) return reason;
   switch (failure.exit_code) {
@@ -48,12 +49,13 @@ std::string MessageText(const Failure& failure) {
 }
 
 void PrintFailureAsJson(const Failure& failure, Io& io) {
+  const Explanation why = Explain(failure);
   nlohmann::ordered_json error;
   error["exit_code"] = static_cast<int>(failure.exit_code);
   error["code"] = absl::StatusCodeToString(failure.status.code());
-  error["reason"] = ReasonText(failure);
-  error["message"] = MessageText(failure);
-  error["next_step"] = NextStepText(failure);
+  error["reason"] = why.reason;
+  error["message"] = why.message;
+  error["next_step"] = why.next_step;
   error["outcome_unknown"] = client::IsOutcomeUnknown(failure.status);
   error["situation"] = failure.situation;
   error["metadata"] = nlohmann::ordered_json::object();
@@ -80,14 +82,19 @@ Failure UsageFailure(absl::string_view message, absl::string_view help_command) 
           .next_step = absl::StrCat("See `", help_command, "`.")};
 }
 
+Explanation Explain(const Failure& failure) {
+  return {ReasonText(failure), MessageText(failure), NextStepText(failure)};
+}
+
 void PrintFailure(const Failure& failure, Io& io) {
   if (io.json) {
     PrintFailureAsJson(failure, io);
     return;
   }
-  io.err << io.err_palette.Red("tscctl: ") << Printable(MessageText(failure)) << "\n";
+  const Explanation why = Explain(failure);
+  io.err << io.err_palette.Red("tscctl: ") << Printable(why.message) << "\n";
   if (failure.exit_code != ExitCode::kUsage) {
-    io.err << "reason: " << Printable(ReasonText(failure));
+    io.err << "reason: " << Printable(why.reason);
     std::string separator = " (";
     std::string end;
     for (const auto& [key, value] : client::MetadataOf(failure.status)) {
@@ -99,7 +106,7 @@ void PrintFailure(const Failure& failure, Io& io) {
     io.err << end << "\n";
   }
   if (!failure.situation.empty()) io.err << "state: " << Printable(failure.situation) << "\n";
-  io.err << "next: " << Printable(NextStepText(failure)) << "\n";
+  io.err << "next: " << Printable(why.next_step) << "\n";
 }
 
 }  // namespace tsc_handoff::tscctl

@@ -32,6 +32,15 @@ struct Failure {
   std::string situation = {};
   // Replaces the status's next step where this program knows better.
   std::string next_step = {};
+  // Replaces the status's reason.
+  std::string reason = {};
+};
+
+// A failure in words: its reason for programs, what happened, and what to do.
+struct Explanation {
+  std::string reason;
+  std::string message;
+  std::string next_step;
 };
 
 // Nothing means success.
@@ -55,6 +64,8 @@ Failure CallFailure(const absl::Status& status, absl::string_view doing);
 Failure FileFailure(const absl::Status& status, absl::string_view next_step);
 
 Failure UsageFailure(absl::string_view message, absl::string_view help_command);
+
+Explanation Explain(const Failure& failure);
 
 // Tells it on stderr: "tscctl: ...", "reason: ...", "next: ..." or a JSON object.
 void PrintFailure(const Failure& failure, Io& io);

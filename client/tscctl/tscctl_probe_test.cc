@@ -212,9 +212,9 @@ TEST_F(TscctlProbeTest, ClocksThatDisagreeAreRefusedByName) {
                                         {{"next_step", "Find out which is wrong."}}});
   const Outcome run = Handoff();
   EXPECT_EQ(run.exit_code, 1);
-  EXPECT_THAT(run.err, AllOf(HasSubstr("reason: CLOCKS_DISAGREE"),
-                             HasSubstr("state: Aborted: VM vm1"),
-                             HasSubstr("next: Find out which is wrong.")));
+  EXPECT_THAT(run.err,
+              AllOf(HasSubstr("reason: CLOCKS_DISAGREE"), HasSubstr("state: Aborted: VM vm1"),
+                    HasSubstr("next: Find out which is wrong.")));
 }
 
 }  // namespace

@@ -99,8 +99,8 @@ TEST(TscctlUsageTest, EveryMistakeIsNamedAndExitsWith2) {
 }
 
 TEST(TscctlUsageTest, HelpOfEveryCommandTeaches) {
-  for (const char* command : {"", "host", "clock", "vms", "get", "set", "handoff", "resume", "abort",
-                              "handoffs", "evacuate", "decode"}) {
+  for (const char* command : {"", "host", "clock", "vms", "get", "set", "handoff", "resume",
+                              "abort", "handoffs", "evacuate", "decode"}) {
     std::vector<std::string> args = {"--help"};
     if (*command != '\0') args.insert(args.begin(), command);
     const Outcome run = Tscctl(args);

@@ -21,7 +21,32 @@ class SimAgent:
     def __init__(self, *arguments: str) -> None:
         self._process = subprocess.Popen([binary(PROGRAM), *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                          text=True, bufsize=1)
+        self._killed = False
         self.ready = self._answer()
+
+    def kill(self) -> None:
+        """Ends it by SIGKILL, as a crash does. It is of no more use then, and that it ended so is no error."""
+        self._killed = True
+        self._process.kill()
+        self.close()
+
+    def close(self) -> None:
+        """Ends it as the end of a `with` block does; LabError if it failed."""
+        status = self._end()
+        if status != 0 and not self._killed:
+            raise LabError(f"sim_agent ended with status {status}; what it wrote stands above")
+
+    def _end(self) -> int:
+        assert self._process.stdin is not None and self._process.stdout is not None
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.close()
+        try:
+            status = self._process.wait(20)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            status = self._process.wait()
+        self._process.stdout.close()
+        return status
 
     @property
     def addresses(self) -> list[str]:
@@ -32,17 +57,10 @@ class SimAgent:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
                  trace: types.TracebackType | None) -> None:
-        assert self._process.stdin is not None and self._process.stdout is not None
-        with contextlib.suppress(BrokenPipeError):
-            self._process.stdin.close()
-        try:
-            status = self._process.wait(20)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            status = self._process.wait()
-        self._process.stdout.close()
-        if status != 0 and kind is None:
-            raise LabError(f"sim_agent ended with status {status}; what it wrote stands above")
+        if kind is None:
+            self.close()
+        else:
+            self._end()
 
     def request(self, cmd: str, **fields: Any) -> dict[str, Any]:
         """Carries a command out and returns its answer; LabError with its sentence when it is refused."""

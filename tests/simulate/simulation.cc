@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "client/lib/rpc_error.h"
 #include "tests/simulate/agent.h"
 
 namespace tsc_handoff::simulate {
@@ -416,6 +417,27 @@ void Simulation::FinishEverything() {
   }
 }
 
+void Simulation::HandOver(Vm& vm, Host& source, Host& destination) {
+  absl::Status status;
+  // Readings still stall now and then, and an agent may rightly refuse for that.
+  for (int attempt = 0; attempt < 3; ++attempt) {
+    bool ended = false;
+    bool moved = false;
+    Task task{HandoffGoal::kFinish, absl::StrCat("h", ++handoffs_), vm.vm_id, &source,
+              &destination};
+    Orchestrator::Start(context_, network_, task, [&](const client::HandoffResult* result) {
+      ended = true;
+      moved = result->end == HandoffEnd::kMoved;
+      status = result->status;
+    });
+    RunUntil(30 * kPsPerSecond, [&] { return ended; });
+    if (moved || !context_.wrong().empty()) return;
+    if (client::ReasonOf(status) != v1::CLOCK_BOUND_EXCEEDED) break;
+  }
+  context_.Violate(absl::StrCat("VM ", vm.vm_id, " cannot be handed over any more: ",
+                                status.ToString()));
+}
+
 void Simulation::HandOverOnceMore() {
   for (const auto& vm : vms_) {
     if (checker_.Dead(vm->vm_id)) continue;
@@ -430,19 +452,9 @@ void Simulation::HandOverOnceMore() {
     if (vmm->running) checker_.Paused(*source, *vmm);
     vmm->running = false;
     Prepare(*vm, destination);
-    // They have drifted since the calm began, and an agent may rightly refuse for that.
-    SetClocksRight();
+    SetClocksRight();  // they have drifted since the calm began
     RunUntil(kPsPerSecond, [] { return false; });
-    bool ended = false;
-    Task task{HandoffGoal::kFinish, absl::StrCat("h", ++handoffs_), vm->vm_id, source,
-              &destination};
-    Orchestrator::Start(context_, network_, task, [&](const client::HandoffResult* result) {
-      ended = true;
-      if (result->end != HandoffEnd::kMoved)
-        context_.Violate(absl::StrCat(
-            "VM ", vm->vm_id, " cannot be handed over any more: ", result->status.ToString()));
-    });
-    RunUntil(30 * kPsPerSecond, [&] { return ended; });
+    HandOver(*vm, *source, destination);
     RunUntil(kPsPerSecond, [] { return false; });
     if (context_.wrong().empty() && WhereIs(*vm) != &destination)
       context_.Violate(absl::StrCat("VM ", vm->vm_id, " was handed over and does not run"));

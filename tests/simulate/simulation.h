@@ -61,6 +61,7 @@ class Simulation {
   void CalmDown();
   void FinishEverything();
   bool AllEnded() const;
+  void HandOver(Vm& vm, Host& source, Host& destination);
   void HandOverOnceMore();
 
   Tally& tally_;

@@ -250,8 +250,7 @@ class FakeAgent::Service final : public v1::TscAgent::CallbackService {
       const v1::HandoffTicket ticket = TicketOf(request->state());
       const bool handoff = !ticket.handoff_id().empty() && !request->validate_only();
       const Key key(ticket.handoff_id(), v1::Handoff::SIDE_DESTINATION);
-      if (handoff && handoffs.count(key) > 0 &&
-          handoffs[key].state() != v1::Handoff::STATE_EMPTY) {
+      if (handoff && handoffs.count(key) > 0 && handoffs[key].state() != v1::Handoff::STATE_EMPTY) {
         if (handoffs[key].state() == v1::Handoff::STATE_ABORTED) return Decided(handoffs[key]);
         *response = applies[ticket.handoff_id()];
         return grpc::Status::OK;
@@ -291,6 +290,7 @@ class FakeAgent::Service final : public v1::TscAgent::CallbackService {
         return Undecided(handoff);
       } else {
         handoff.set_state(v1::Handoff::STATE_ACTIVE);
+        Permit(handoff.vm_id(), true);
       }
       *response->mutable_handoff() = handoff;
       return grpc::Status::OK;
@@ -310,7 +310,10 @@ class FakeAgent::Service final : public v1::TscAgent::CallbackService {
         return Decided(handoff);
       if (!source && request->abort_proof() != kAbortProof) return Undecided(handoff);
       handoff.set_state(v1::Handoff::STATE_ABORTED);
-      if (source) handoff.set_abort_proof(kAbortProof);
+      if (source) {
+        handoff.set_abort_proof(kAbortProof);
+        Permit(handoff.vm_id(), true);
+      }
       *response->mutable_handoff() = handoff;
       return grpc::Status::OK;
     });
@@ -320,7 +323,8 @@ class FakeAgent::Service final : public v1::TscAgent::CallbackService {
                       v1::GetHandoffResponse* response) override {
     return Serve(context, "GetHandoff", [this, request, response] {
       const auto source = handoffs.find({request->handoff_id(), v1::Handoff::SIDE_SOURCE});
-      const auto destination = handoffs.find({request->handoff_id(), v1::Handoff::SIDE_DESTINATION});
+      const auto destination =
+          handoffs.find({request->handoff_id(), v1::Handoff::SIDE_DESTINATION});
       if (source != handoffs.end()) *response->mutable_source() = source->second;
       if (destination != handoffs.end()) *response->mutable_destination() = destination->second;
       return source == handoffs.end() && destination == handoffs.end()
@@ -444,7 +448,13 @@ class FakeAgent::Service final : public v1::TscAgent::CallbackService {
     ticket.set_abort_digest(std::string(32, 'a'));
     Record({request.handoff_id(), v1::Handoff::SIDE_SOURCE}, request.vm_id(),
            v1::Handoff::STATE_CAPTURED, ticket);
+    Permit(request.vm_id(), false);
     return ticket;
+  }
+
+  void Permit(const std::string& vm_id, bool may_run) {
+    const auto vm = vms.find(vm_id);
+    if (vm != vms.end()) vm->second.may_run = may_run;
   }
 
   static v1::HandoffTicket TicketOf(const v1::TscState& state) {
@@ -541,10 +551,11 @@ struct FakeAgent::Server {
   int port = 0;
 };
 
-FakeAgent::FakeAgent()
+FakeAgent::FakeAgent(int port)
     : service_(std::make_unique<Service>()), server_(std::make_unique<Server>()) {
   grpc::ServerBuilder builder;
-  builder.AddListeningPort("127.0.0.1:0", grpc::InsecureServerCredentials(), &server_->port);
+  builder.AddListeningPort("127.0.0.1:" + std::to_string(port), grpc::InsecureServerCredentials(),
+                           &server_->port);
   builder.RegisterService(service_.get());
   server_->server = builder.BuildAndStart();
 }
@@ -560,6 +571,8 @@ void FakeAgent::Stop() {
 
 std::string FakeAgent::target() const { return "127.0.0.1:" + std::to_string(server_->port); }
 
+int FakeAgent::port() const { return server_->port; }
+
 void FakeAgent::AddVm(FakeVm vm) {
   const std::lock_guard<std::mutex> lock(service_->mutex);
   const std::string vm_id = vm.vm_id;
@@ -571,11 +584,16 @@ FakeVm FakeAgent::GetFakeVm(const std::string& vm_id) const {
   return service_->vms.at(vm_id);
 }
 
-v1::Handoff FakeAgent::GetFakeHandoff(const std::string& handoff_id,
-                                      v1::Handoff::Side side) const {
+v1::Handoff FakeAgent::GetFakeHandoff(const std::string& handoff_id, v1::Handoff::Side side) const {
   const std::lock_guard<std::mutex> lock(service_->mutex);
   const auto found = service_->handoffs.find({handoff_id, side});
   return found == service_->handoffs.end() ? v1::Handoff() : found->second;
+}
+
+void FakeAgent::EditHandoff(const std::string& handoff_id, v1::Handoff::Side side,
+                            const std::function<void(v1::Handoff&)>& edit) {
+  const std::lock_guard<std::mutex> lock(service_->mutex);
+  edit(service_->handoffs.at({handoff_id, side}));
 }
 
 void FakeAgent::FailNext(const std::string& method, const FakeError& error, int times) {

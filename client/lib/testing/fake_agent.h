@@ -1,5 +1,6 @@
 // FakeAgent: a tsc-agent without KVM for the clients' tests. It behaves: VMs keep what is applied
-// to them, handoffs go through their states, running VMs refuse, vCPU sets are compared; time
+// to them, handoffs go through their states and take and give the permit to run, running VMs
+// refuse, vCPU sets are compared; time
 // between capture and apply is what the test says, and a source_agent that is named counts as
 // probed. Errors can be programmed.
 //
@@ -41,15 +42,16 @@ struct FakeError {
 
 class FakeAgent {
  public:
-  // Listens on 127.0.0.1 at a free port. Every FakeAgent has a boot id of its own, and no peer
-  // address.
-  FakeAgent();
+  // Listens on 127.0.0.1, at a free port unless one is given. Every FakeAgent has a boot id of its
+  // own, and no peer address.
+  explicit FakeAgent(int port = 0);
   ~FakeAgent();
   FakeAgent(const FakeAgent&) = delete;
   FakeAgent& operator=(const FakeAgent&) = delete;
 
   // For AgentClient::Connect.
   std::string target() const;
+  int port() const;
 
   void AddVm(FakeVm vm);
   // As it is now; REQUIRES that it was added.
@@ -66,6 +68,9 @@ class FakeAgent {
   // As the agent knows it; an empty one when it does not.
   tschandoff::v1::Handoff GetFakeHandoff(const std::string& handoff_id,
                                          tschandoff::v1::Handoff::Side side) const;
+  // Changes what the agent knows of a handoff; REQUIRES that it knows it.
+  void EditHandoff(const std::string& handoff_id, tschandoff::v1::Handoff::Side side,
+                   const std::function<void(tschandoff::v1::Handoff&)>& edit);
   // Gives and takes states of format version 2, which no client knows yet.
   void UseNewerFormat();
   // The next SetTscState claims success with one vCPU's guest TSC off by `ticks`.
