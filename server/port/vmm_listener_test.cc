@@ -8,6 +8,8 @@
 #include <sys/socket.h>
 
 #include <memory>
+#include <chrono>
+#include <condition_variable>
 #include <mutex>
 #include <string>
 #include <vector>
@@ -79,6 +81,7 @@ TEST_F(VmmListenerTest, GrantsByItselfUnlessAHandoffIsAwaited) {
 
 TEST_F(VmmListenerTest, LeavesTheFirstPermitToWhoeverAsksForIt) {
   std::mutex mutex;
+  std::condition_variable changed;
   std::vector<registry::VmIdentity> told;
   VmmListener::Options options;
   options.on_registered = [&](const std::shared_ptr<registry::RegisteredVm>& vm) {
@@ -87,14 +90,16 @@ TEST_F(VmmListenerTest, LeavesTheFirstPermitToWhoeverAsksForIt) {
     vm->SendPermit({.granted = false, .epoch = 5, .reason = "because"});
     const std::lock_guard<std::mutex> lock(mutex);
     told.push_back(vm->identity());
+    changed.notify_all();
   };
   ASSERT_NO_FATAL_FAILURE(Start(std::move(options)));
   char why[TSC_VMM_ERROR_SIZE] = "";
   EXPECT_EQ(tsc_vmm_may_run(Register("one", true), why), 0);
   EXPECT_STREQ(why, "the VM may not run here: because");
   Register("two", false);
-  const std::lock_guard<std::mutex> lock(mutex);
-  ASSERT_EQ(told.size(), 2u);
+  // A VMM is welcome before the agent is told.
+  std::unique_lock<std::mutex> lock(mutex);
+  ASSERT_TRUE(changed.wait_for(lock, std::chrono::seconds(10), [&] { return told.size() == 2; }));
   EXPECT_TRUE(told[0].awaits_handoff);
   EXPECT_FALSE(told[1].awaits_handoff);
   EXPECT_EQ(told[0].vmm_instance.size(), 16u);

@@ -11,6 +11,7 @@
 #include "server/base/sha256.h"
 #include "server/peer/grpc_peer_prober.h"
 #include "server/service/convert.h"
+#include "server/service/rpc_status.h"
 
 namespace tsc_handoff::service {
 namespace {
@@ -23,11 +24,6 @@ constexpr uint32_t kMaxVmPage = 10000;
 constexpr uint32_t kDefaultHandoffPage = 100;
 constexpr uint32_t kMaxHandoffPage = 1000;
 constexpr int kLastErrno = 133;  // EHWPOISON
-
-std::string ReasonLabel(const absl::Status& status) {
-  if (status.ok()) return "";
-  return std::string(ReasonName(ReasonOf(status).value_or(Reason::kInternalError)));
-}
 
 absl::Status CheckPageSize(uint32_t page_size, uint32_t limit) {
   if (page_size <= limit) return absl::OkStatus();

@@ -1,7 +1,6 @@
 #include "server/service/rpc_status.h"
 
 #include <array>
-#include <string>
 
 #include "absl/strings/str_cat.h"
 #include "google/rpc/error_details.pb.h"
@@ -31,6 +30,12 @@ grpc::Status ToGrpcStatus(const absl::Status& status) {
   details.set_message(absl::StrCat(status.message(), ". ", NextStep(shown)));
   details.add_details()->PackFrom(info);
   return grpc::Status(code, details.message(), details.SerializeAsString());
+}
+
+std::string ReasonLabel(const absl::Status& status) {
+  if (status.ok()) return "";
+  if (absl::IsCancelled(status)) return "CANCELLED";
+  return std::string(ReasonName(ReasonOf(status).value_or(Reason::kInternalError)));
 }
 
 const char* CodeName(grpc::StatusCode code) {

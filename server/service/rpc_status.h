@@ -7,13 +7,19 @@
 
 #include <grpcpp/support/status.h>
 
+#include <string>
+
 #include "absl/status/status.h"
 
 namespace tsc_handoff::service {
 
-// A status without a Reason is a bug and becomes INTERNAL_ERROR. The message ends with the reason's
-// next step.
+// A status without a Reason is a bug and becomes INTERNAL_ERROR, unless it is kCancelled. The
+// message ends with the reason's next step.
 grpc::Status ToGrpcStatus(const absl::Status& status);
+
+// The reason's name for logs and metrics; "CANCELLED" for a call that its caller gave up, empty for
+// OK.
+std::string ReasonLabel(const absl::Status& status);
 
 // The code's name as gRPC's metrics write it, for example "OK", "FailedPrecondition".
 const char* CodeName(grpc::StatusCode code);

@@ -18,10 +18,6 @@ namespace {
 
 namespace v1 = tschandoff::v1;
 
-std::string ReasonLabel(const absl::Status& status) {
-  return std::string(ReasonName(ReasonOf(status).value_or(Reason::kInternalError)));
-}
-
 absl::Status Stopping() { return Error(Reason::kAgentStopping, "the agent is stopping"); }
 
 // Deadlines beyond this are none: gRPC's "infinite future" is a finite point in time.
@@ -200,7 +196,10 @@ void TscAgentService::Finish(grpc::CallbackServerContext* context,
                              absl::Time started, const absl::Status& status) {
   const grpc::Status result = ToGrpcStatus(status);
   parts_.metrics.RpcHandled(method, CodeName(result.error_code()), absl::Now() - started);
-  if (!status.ok()) {
+  if (absl::IsCancelled(status)) {
+    spdlog::info("{} from {} cancelled: {}", method, context->peer(),
+                 std::string(status.message()));
+  } else if (!status.ok()) {
     spdlog::warn("{} from {} refused: reason={} {}", method, context->peer(), ReasonLabel(status),
                  std::string(status.message()));
   }
