@@ -224,8 +224,11 @@ def test_program_whose_parent_is_gone_already_does_not_start(parent_pid: int, st
 
 
 # Boots far enough that QEMU runs, then says its process id and waits for what the test does to it.
+# A script's background jobs inherit that SIGINT is ignored; who presses Ctrl-C does not start it so.
 _CHILD = """\
+import signal
 import sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
 sys.path.insert(0, sys.argv[1])
 from cluster import Cluster, Node
 wait_ready = Node.wait_ready
