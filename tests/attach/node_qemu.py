@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import threading
 import time
@@ -9,6 +10,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..cluster import Node
+
+_numbers = itertools.count(1)
 
 # Runs in the node: one connection per command is all that QEMU's monitor needs.
 _QMP = """\
@@ -35,7 +38,8 @@ class NodeQemu:
 
     def __init__(self, node: Node, *, name: str, vcpus: int, options: Sequence[str] = ()) -> None:
         self.node = node
-        self._socket = f"/tmp/{name}.qmp"
+        # One of its own: a QEMU that has ended leaves its socket behind.
+        self._socket = f"/tmp/{name}-{next(_numbers)}.qmp"
         self._process = node.start(
             ["qemu-system-x86_64", "-accel", "kvm", "-cpu", "host,-svm", "-smp", str(vcpus), "-m", "64", "-nodefaults",
              "-display", "none", "-name", f"guest={name}", "-qmp", f"unix:{self._socket},server=on,wait=off", *options],
