@@ -81,7 +81,9 @@ bool NothingToUndo(const absl::Status& status) {
 
 }  // namespace
 
-HandoffController::HandoffController(Parts parts) : parts_(std::move(parts)) {}
+HandoffController::HandoffController(Parts parts)
+    : parts_(std::move(parts)),
+      permits_(parts_.journal, table_, parts_.registry, parts_.on_violation) {}
 
 absl::Status HandoffController::Start() {
   absl::StatusOr<journal::Contents> contents = parts_.journal.Load();
@@ -113,7 +115,7 @@ absl::StatusOr<Answer> HandoffController::CaptureNew(const CaptureCall& call) {
   if (absl::Status status = CheckNotInAnother(call.vm_id, call.handoff_id); !status.ok())
     return status;
   VmRecord vm_record = table_.FindVm(call.vm_id);
-  if (const port::Permit permit = PermitFor(FactsOf(**vm, nullptr)); !permit.granted) {
+  if (const port::Permit permit = permits_.OutsideOfHandoffs(**vm); !permit.granted) {
     return Error(
         Reason::kHandoffConflict,
         absl::StrCat("VM ", call.vm_id, " is not this host's to hand off: ", permit.reason),
@@ -122,7 +124,7 @@ absl::StatusOr<Answer> HandoffController::CaptureNew(const CaptureCall& call) {
          {"epoch", absl::StrCat(vm_record.highest_epoch)}});
   }
   const auto hold = parts_.mutations.keep_permit ? port::Hold::kNo : port::Hold::kYes;
-  std::optional<Held> held(std::in_place, *this, call.vm_id);
+  std::optional<Permits::Hold> held(std::in_place, permits_, call.vm_id);
   Failpoint("capture.begun");
   auto outcome = parts_.operations.Capture(call.vm_id, hold);
   Failpoint("capture.read");
@@ -153,7 +155,7 @@ absl::StatusOr<Answer> HandoffController::CaptureNew(const CaptureCall& call) {
     return status;
   }
   held.reset();
-  SendPermit(call.vm_id);
+  permits_.Send(call.vm_id);
   Failpoint("capture.permit_sent");
   if (!status.ok()) return status;
   return Answer{record.answer, false};
@@ -276,14 +278,14 @@ absl::StatusOr<Answer> HandoffController::ApplyNew(const ApplyCall& call,
       return status;
     };
   }
-  std::optional<Held> held(std::in_place, *this, vm_id);
+  std::optional<Permits::Hold> held(std::in_place, permits_, vm_id);
   Failpoint("apply.begun");
   auto outcome = parts_.operations.Apply(request);
   held.reset();
   Failpoint("apply.written");
   if (!outcome.ok()) {
     if (begun) ApplyFailed(record, outcome.status());
-    SendPermit(vm_id);
+    permits_.Send(vm_id);
     return outcome.status();
   }
   Answer answer{call.encode(*outcome), false};
@@ -293,7 +295,7 @@ absl::StatusOr<Answer> HandoffController::ApplyNew(const ApplyCall& call,
   if (absl::Status status = Write({applied, std::nullopt}, Event::kDone); !status.ok())
     return status;  // APPLYING: to be undone, by whoever comes next
   Failpoint("apply.journaled");
-  SendPermit(vm_id);  // refused; the VMM is told by which handoff
+  permits_.Send(vm_id);  // refused; the VMM is told by which handoff
   Failpoint("apply.permit_sent");
   return answer;
 }
@@ -353,7 +355,7 @@ absl::StatusOr<HandoffView> HandoffController::Commit(const CommitCall& call) {
     Failpoint(arrives ? "commit.destination.decided" : "commit.source.decided");
     if (absl::Status status = Write(change, Event::kCommit); !status.ok()) return status;
     Failpoint(arrives ? "commit.destination.journaled" : "commit.source.journaled");
-    SendPermit(record->vm_id);
+    permits_.Send(record->vm_id);
     Failpoint(arrives ? "commit.destination.permit_sent" : "commit.source.permit_sent");
   }
   return ViewOf(call.handoff_id, call.side);
@@ -392,7 +394,7 @@ absl::StatusOr<HandoffView> HandoffController::Abort(const AbortCall& call) {
     if (absl::Status status = Write(change, Event::kAbort); !status.ok()) return status;
     Failpoint(arrives ? "abort.destination.journaled" : "abort.source.journaled");
     if (arrives) (void)SettleAborted(*change.handoff);
-    SendPermit(record->vm_id);
+    permits_.Send(record->vm_id);
     Failpoint(arrives ? "abort.destination.permit_sent" : "abort.source.permit_sent");
   }
   return ViewOf(call.handoff_id, call.side);
@@ -433,7 +435,7 @@ absl::StatusOr<HandoffController::RecordPtr> HandoffController::Refresh(RecordPt
   empty.answer.clear();
   if (absl::Status status = Write({empty, std::nullopt}, Event::kVmLost); !status.ok())
     return status;
-  SendPermit(empty.vm_id);
+  permits_.Send(empty.vm_id);
   return table_.Find(empty.ticket.handoff_id, Side::kDestination);
 }
 
@@ -447,7 +449,7 @@ absl::StatusOr<HandoffController::RecordPtr> HandoffController::SettleApplying(
   if (absl::Status status = Write({empty, std::nullopt}, Event::kUndone); !status.ok())
     return status;
   Failpoint("recover.journaled");
-  SendPermit(empty.vm_id);
+  permits_.Send(empty.vm_id);
   return table_.Find(empty.ticket.handoff_id, Side::kDestination);
 }
 
@@ -523,7 +525,7 @@ std::vector<HandoffView> HandoffController::Sweep() {
       (void)Refresh(record);
     }
   }
-  if (CheckJournal().ok()) LookForViolations();
+  if (CheckJournal().ok()) permits_.LookForViolations();
   return undecided;
 }
 
@@ -532,30 +534,6 @@ absl::StatusOr<size_t> HandoffController::Compact(int64_t keep_ns) {
   if (!dropped.ok()) return dropped.status();
   for (const journal::HandoffKey& key : *dropped) Forget(key.handoff_id, key.side);
   return dropped->size();
-}
-
-void HandoffController::LookForViolations() {
-  std::set<std::string> running;
-  for (const auto& vm : parts_.registry.List("", parts_.registry.size())) {
-    const std::string& vm_id = vm->identity().vm_id;
-    const port::Permit permit = StandingOf(*vm).permit;
-    if (permit.granted) continue;
-    const auto lease = registry::VmLease::Glance(vm);
-    if (!lease.held()) continue;
-    const auto paused = lease.port().IsPaused();
-    if (!paused.ok() || *paused) continue;
-    if (StandingOf(*vm).permit.granted) continue;  // and was, when it was asked
-    vm->set_run_state(registry::RunState::kRunning);
-    running.insert(vm_id);
-    bool news = false;
-    {
-      const std::lock_guard<std::mutex> lock(violators_mutex_);
-      news = violators_.insert(vm_id).second;
-    }
-    if (news && parts_.on_violation) parts_.on_violation(vm_id, permit);
-  }
-  const std::lock_guard<std::mutex> lock(violators_mutex_);
-  violators_ = std::move(running);
 }
 
 // ---- what others see ----
@@ -607,62 +585,6 @@ HandoffView HandoffController::View(const TableEntry& entry, int64_t now_ns) con
     view.vm_lost = vm == nullptr || vm->identity().vmm_instance != entry.record->vmm_instance;
   }
   return view;
-}
-
-VmStanding HandoffController::StandingOf(const registry::RegisteredVm& vm) const {
-  const std::lock_guard<std::mutex> lock(permits_);
-  return StandingOfLocked(vm);
-}
-
-VmStanding HandoffController::StandingOfLocked(const registry::RegisteredVm& vm) const {
-  const std::string& vm_id = vm.identity().vm_id;
-  const RecordPtr occupant = table_.OccupantOf(vm_id);
-  const VmFacts facts = FactsOf(vm, occupant);
-  VmStanding standing{PermitFor(facts),
-                      occupant != nullptr ? occupant->ticket.handoff_id : facts.record.handoff_id};
-  if (!standing.permit.granted) return standing;
-  if (held_.count(vm_id) > 0) {
-    standing.permit.reason = "a handoff is about to begin";
-  } else {
-    // Without its journal the agent does not know which VMs have left.
-    standing.permit.reason = parts_.journal.unavailable_reason();
-  }
-  standing.permit.granted = standing.permit.reason.empty();
-  return standing;
-}
-
-HandoffController::Held::Held(HandoffController& controller, const std::string& vm_id)
-    : controller_(controller), vm_id_(vm_id) {
-  const std::lock_guard<std::mutex> lock(controller_.permits_);
-  controller_.held_.insert(vm_id_);
-}
-
-HandoffController::Held::~Held() {
-  const std::lock_guard<std::mutex> lock(controller_.permits_);
-  if (!for_good_) controller_.held_.erase(vm_id_);
-}
-
-VmFacts HandoffController::FactsOf(const registry::RegisteredVm& vm,
-                                   const RecordPtr& occupant) const {
-  const registry::VmIdentity& identity = vm.identity();
-  return {table_.FindVm(identity.vm_id), occupant.get(), identity.awaits_handoff,
-          identity.vmm_instance};
-}
-
-void HandoffController::VmRegistered(const std::shared_ptr<registry::RegisteredVm>& vm) {
-  const std::lock_guard<std::mutex> lock(permits_);
-  SendPermitLocked(*vm);
-}
-
-void HandoffController::SendPermit(const std::string& vm_id) {
-  const std::lock_guard<std::mutex> lock(permits_);
-  if (const auto vm = FindVm(vm_id); vm != nullptr) SendPermitLocked(*vm);
-}
-
-void HandoffController::SendPermitLocked(registry::RegisteredVm& vm) {
-  // Such a VM goes on with the permit that it has: it was given by an agent that knew.
-  if (vm.identity().running_at_registration && !CheckJournal().ok()) return;
-  vm.SendPermit(StandingOfLocked(vm).permit);
 }
 
 // ---- helpers ----

@@ -13,11 +13,8 @@
 
 #include <cstdint>
 #include <functional>
-#include <map>
 #include <memory>
-#include <mutex>
 #include <optional>
-#include <set>
 #include <string>
 #include <vector>
 
@@ -25,7 +22,7 @@
 #include "server/handoff/claims.h"
 #include "server/handoff/handoff_machine.h"
 #include "server/handoff/handoff_table.h"
-#include "server/handoff/permit_rule.h"
+#include "server/handoff/permits.h"
 #include "server/handoff/tsc_operations.h"
 #include "server/journal/journal.h"
 #include "server/registry/vm_registry.h"
@@ -91,12 +88,6 @@ struct ListQuery {
   bool undecided_only = false;
 };
 
-// How a VM stands here.
-struct VmStanding {
-  port::Permit permit;
-  std::string handoff_id;
-};
-
 // What to leave out, so that tests can show that they notice. All false in the agent.
 struct Mutations {
   bool accept_lower_epoch = false;
@@ -140,10 +131,10 @@ class HandoffController {
   // Null record when this agent does not know that side.
   HandoffView Get(const std::string& handoff_id, journal::Side side);
   std::vector<HandoffView> List(const ListQuery& query) const;
-  VmStanding StandingOf(const registry::RegisteredVm& vm) const;
+  VmStanding StandingOf(const registry::RegisteredVm& vm) const { return permits_.StandingOf(vm); }
 
   // To be called when a VM has registered: gives it its permit. Quick.
-  void VmRegistered(const std::shared_ptr<registry::RegisteredVm>& vm);
+  void VmRegistered(const std::shared_ptr<registry::RegisteredVm>& vm) { permits_.Send(*vm); }
 
   // To be called about once a second: settles what a crash or an absent VMM left to be undone, and
   // looks for VMs that run without a permit. Returns the handoffs that are undecided.
@@ -166,29 +157,6 @@ class HandoffController {
   absl::Status Write(const journal::Change& change, Event event);
   // The record in its next state, with the time of the change.
   Record Moved(const Record& record, journal::State next) const;
-  VmFacts FactsOf(const registry::RegisteredVm& vm, const RecordPtr& occupant) const;
-  // While it lives, the VM has no permit, whatever the records say: its VMM is about to give it up,
-  // or has, and the record is not written yet.
-  class Held {
-   public:
-    Held(HandoffController& controller, const std::string& vm_id);
-    ~Held();
-    Held(const Held&) = delete;
-    Held& operator=(const Held&) = delete;
-
-    // For good: until the agent starts again, it cannot be known what the journal holds.
-    void KeepForGood() { for_good_ = true; }
-
-   private:
-    HandoffController& controller_;
-    const std::string vm_id_;
-    bool for_good_ = false;
-  };
-
-  // Tells the VMM, if it is there, how its VM stands.
-  void SendPermit(const std::string& vm_id);
-  void SendPermitLocked(registry::RegisteredVm& vm);
-  VmStanding StandingOfLocked(const registry::RegisteredVm& vm) const;
   HandoffView View(const TableEntry& entry, int64_t now_ns) const;
   HandoffView ViewOf(const std::string& handoff_id, journal::Side side) const;
   std::shared_ptr<registry::RegisteredVm> FindVm(const std::string& vm_id) const;
@@ -215,15 +183,11 @@ class HandoffController {
   bool NeedsSettling(const Record& record) const;
   // Whether undoing is over: done, or the VM is another one. An error: not yet.
   absl::Status Undo(const Record& record);
-  void LookForViolations();
 
   const Parts parts_;
   HandoffTable table_;
   Claims claims_;
-  mutable std::mutex permits_;  // held while a permit is decided and sent
-  std::set<std::string> held_;  // vm_ids; guarded by permits_
-  std::mutex violators_mutex_;
-  std::set<std::string> violators_;  // guarded by violators_mutex_
+  Permits permits_;
 };
 
 }  // namespace tsc_handoff::handoff
