@@ -1,6 +1,6 @@
 /*
- * The connection thread: connects, registers, takes requests and permits in, and watches deadlines.
- * It never waits for the worker.
+ * What the thread does that leads: connects, registers, takes permits in, and requests, which it
+ * runs and answers.
  */
 #include <errno.h>
 #include <poll.h>
@@ -104,21 +104,32 @@ static int register_vm(struct tsc_vmm* s, int socket) {
   return -1;
 }
 
-static struct tsc_kvm_fault blocked_fault(struct tsc_vmm* s) {
-  struct tsc_kvm_fault fault;
-  memset(&fault, 0, sizeof(fault));
-  fault.outcome = TSC_KVM_BLOCKED;
-  fault.step = __atomic_load_n(&s->progress.step, __ATOMIC_ACQUIRE);
-  fault.vcpu_id = __atomic_load_n(&s->progress.vcpu_id, __ATOMIC_RELAXED);
-  return fault;
+/* What serving one message comes to. */
+enum served { SERVED, DEPOSED /* the stand-by leads now */, CONNECTION_OVER };
+
+/* Answers the request that runs, unless the stand-by has. */
+static enum served end_operation(struct tsc_vmm* s, size_t answer_size) {
+  enum served result = SERVED;
+  pthread_mutex_lock(&s->mutex);
+  if (s->state == TSC_OPERATION_ABANDONED) {
+    result = DEPOSED;
+  } else if (tsc_message_send(s->socket, s->answer, answer_size, NULL, 0) != 0) {
+    result = CONNECTION_OVER;
+  }
+  s->state = TSC_OPERATION_IDLE;
+  s->deadline_ms = -1;
+  pthread_cond_broadcast(&s->changed);
+  pthread_mutex_unlock(&s->mutex);
+  return result;
 }
 
-/* Gives the request in s->incoming to the worker, and the permit up if it says so; or says why not,
- * and gives nothing up. Returns -1 when the connection is to be ended. */
-static int start_operation(struct tsc_vmm* s, size_t length, uint64_t deadline_ns, uint32_t flags) {
+/* Runs the request in s->incoming, and gives the permit up if it says so; or says why not, and
+ * gives nothing up. */
+static enum served run_operation(struct tsc_vmm* s, uint64_t deadline_ns, uint32_t flags) {
   struct tsc_wire_header request;
   struct tsc_kvm_fault fault;
   int permit_taken = 0;
+  int wake_standby = 0;
   memset(&fault, 0, sizeof(fault));
   memcpy(&request, s->incoming, sizeof(request));
   pthread_mutex_lock(&s->mutex);
@@ -130,102 +141,87 @@ static int start_operation(struct tsc_vmm* s, size_t length, uint64_t deadline_n
     fault.outcome = TSC_KVM_RUNNING;
   } else if (s->state != TSC_OPERATION_IDLE) {
     /* an earlier one is stuck in a vCPU that executes all the same */
-    fault = blocked_fault(s);
+    fault = tsc_session_blocked_fault(s);
   } else {
-    memcpy(s->request, s->incoming, length);
+    unsigned char* const free_buffer = s->request;
+    s->request = s->incoming;
+    s->incoming = free_buffer;
     memset(&s->progress, 0, sizeof(s->progress));
     if (flags & TSC_WIRE_HOLD) permit_taken = tsc_permit_take_locked(s);
     s->state = TSC_OPERATION_RUNNING;
     s->deadline_ms = deadline_ms;
-    pthread_cond_broadcast(&s->changed);
+    wake_standby = !s->watching;
   }
   pthread_mutex_unlock(&s->mutex);
+  if (wake_standby) pthread_cond_signal(&s->overdue);
   if (permit_taken) tsc_session_log(s, TSC_VMM_INFO, "VM %s is in a handoff: no permit", s->vm_id);
-  return fault.outcome == TSC_KVM_OK ? 0 : tsc_message_send_fault(s->socket, &request, &fault);
+  if (fault.outcome == TSC_KVM_OK) return end_operation(s, tsc_operation_run(s));
+  return tsc_message_send_fault(s->socket, &request, &fault) == 0 ? SERVED : CONNECTION_OVER;
 }
 
-/* The deadline has come: take the request from the worker if he still has it. */
-static int expire_operation(struct tsc_vmm* s) {
-  int result = 0;
-  s->deadline_ms = -1;
-  pthread_mutex_lock(&s->mutex);
-  /* An operation that is complete is about to answer for itself. */
-  if (s->state == TSC_OPERATION_RUNNING && tsc_kvm_cancel(&s->progress)) {
-    struct tsc_wire_header request;
-    struct tsc_kvm_fault fault = blocked_fault(s);
-    memcpy(&request, s->request, sizeof(request));
-    s->state = TSC_OPERATION_ABANDONED;
-    result = tsc_message_send_fault(s->socket, &request, &fault);
-  }
-  pthread_mutex_unlock(&s->mutex);
-  return result;
-}
-
-static int send_status(struct tsc_vmm* s, uint64_t request_id) {
+static enum served send_status(struct tsc_vmm* s, uint64_t request_id) {
   struct tsc_wire_status_done done;
   memset(&done, 0, sizeof(done));
   done.header = tsc_message_header(TSC_WIRE_STATUS_DONE, request_id);
   pthread_mutex_lock(&s->mutex);
   done.running = (uint32_t)s->running;
   pthread_mutex_unlock(&s->mutex);
-  return tsc_message_send(s->socket, &done, sizeof(done), NULL, 0);
+  return tsc_message_send(s->socket, &done, sizeof(done), NULL, 0) == 0 ? SERVED : CONNECTION_OVER;
 }
 
-static int handle_write(struct tsc_vmm* s, size_t length) {
+static enum served handle_write(struct tsc_vmm* s, size_t length) {
   struct tsc_wire_write write;
-  if (length < sizeof(write)) return -1;
+  if (length < sizeof(write)) return CONNECTION_OVER;
   memcpy(&write, s->incoming, sizeof(write));
   const size_t tail = (size_t)write.target.vcpu_count * sizeof(struct tsc_vcpu_state);
   if (length != sizeof(write) + tail || write.target.host_tsc_khz == 0 ||
       (write.flags & ~(uint32_t)TSC_WIRE_HOLD) != 0) {
-    return -1;
+    return CONNECTION_OVER;
   }
-  return start_operation(s, length, write.deadline_ns, write.flags);
+  return run_operation(s, write.deadline_ns, write.flags);
 }
 
-static int handle_permit(struct tsc_vmm* s, size_t length) {
+static enum served handle_permit(struct tsc_vmm* s, size_t length) {
   struct tsc_wire_permit permit;
-  if (length != sizeof(permit)) return -1;
+  if (length != sizeof(permit)) return CONNECTION_OVER;
   memcpy(&permit, s->incoming, sizeof(permit));
-  return tsc_permit_told(s, &permit);
+  return tsc_permit_told(s, &permit) == 0 ? SERVED : CONNECTION_OVER;
 }
 
-/* Returns -1 when the connection is at its end, or what came is no message of this protocol. */
-static int handle_message(struct tsc_vmm* s) {
+/* CONNECTION_OVER also when what came is no message of this protocol. */
+static enum served handle_message(struct tsc_vmm* s) {
   const ssize_t received =
       tsc_message_receive(s->socket, s->incoming, TSC_WIRE_MAX_REQUEST(s->vm.vcpu_count));
   struct tsc_wire_request request;
-  if (received < (ssize_t)sizeof(request)) return -1;
+  if (received < (ssize_t)sizeof(request)) return CONNECTION_OVER;
   const size_t length = (size_t)received;
   memcpy(&request, s->incoming, sizeof(request));
   if (request.header.magic != TSC_WIRE_MAGIC || request.header.version != TSC_WIRE_VERSION)
-    return -1;
+    return CONNECTION_OVER;
   switch (request.header.type) {
     case TSC_WIRE_STATUS:
-      if (length != sizeof(request) || request.flags != 0) return -1;
+      if (length != sizeof(request) || request.flags != 0) return CONNECTION_OVER;
       return send_status(s, request.header.request_id);
     case TSC_WIRE_READ:
-      if (length != sizeof(request) || (request.flags & ~(uint32_t)TSC_WIRE_HOLD) != 0) return -1;
-      return start_operation(s, length, request.deadline_ns, request.flags);
+      if (length != sizeof(request) || (request.flags & ~(uint32_t)TSC_WIRE_HOLD) != 0)
+        return CONNECTION_OVER;
+      return run_operation(s, request.deadline_ns, request.flags);
     case TSC_WIRE_WRITE:
       return handle_write(s, length);
     case TSC_WIRE_PERMIT:
       return handle_permit(s, length);
     default:
-      return -1;
+      return CONNECTION_OVER;
   }
 }
 
-static void serve(struct tsc_vmm* s) {
-  while (!tsc_session_stopping(s)) {
-    int timeout_ms = -1;
-    if (s->deadline_ms >= 0) {
-      int64_t left = s->deadline_ms - tsc_session_now_ms();
-      if (left <= 0 && expire_operation(s) != 0) return;
-      timeout_ms = left > 0 ? (int)left : -1;
-    }
-    if (wait_readable(s, s->socket, timeout_ms) && handle_message(s) != 0) return;
+/* Never SERVED. */
+static enum served serve(struct tsc_vmm* s) {
+  enum served result = SERVED;
+  while (result == SERVED && !tsc_session_stopping(s)) {
+    if (wait_readable(s, s->socket, -1)) result = handle_message(s);
   }
+  return result == SERVED ? CONNECTION_OVER : result;
 }
 
 static void set_socket(struct tsc_vmm* s, int socket, int registered) {
@@ -234,45 +230,46 @@ static void set_socket(struct tsc_vmm* s, int socket, int registered) {
     s->last_error[0] = '\0';
     s->refused = 0;
   }
-  if (socket < 0 && s->state == TSC_OPERATION_RUNNING) { /* nobody listens any more */
-    s->state = TSC_OPERATION_ABANDONED;
-    (void)tsc_kvm_cancel(&s->progress);
-  }
   if (socket < 0) s->permit.due = 0; /* no word will come; that of before holds */
   s->socket = socket;
   s->registered = registered;
-  s->deadline_ms = -1;
   pthread_cond_broadcast(&s->changed);
   pthread_mutex_unlock(&s->mutex);
 }
 
-/* Registers over `socket` and serves until the connection ends; closes it. The permit stays as it
- * was last told. */
-static void serve_connection(struct tsc_vmm* s, int socket, int* backoff_ms) {
-  if (register_vm(s, socket) == 0) {
-    *backoff_ms = RECONNECT_FIRST_MS;
-    set_socket(s, socket, 1);
-    tsc_session_log(s, TSC_VMM_INFO, "VM %s is registered with the agent", s->vm_id);
-    serve(s);
-    if (!tsc_session_stopping(s))
-      tsc_session_log(s, TSC_VMM_WARNING, "VM %s has lost its agent", s->vm_id);
-  }
+static void end_connection(struct tsc_vmm* s, int socket) {
   set_socket(s, -1, 0);
   close(socket);
 }
 
-void* tsc_connection_main(void* session) {
-  struct tsc_vmm* s = session;
-  int backoff_ms = RECONNECT_FIRST_MS;
-  if (!s->reconnects) {
-    serve_connection(s, s->socket, &backoff_ms);
-    return NULL;
+/* Connects, or takes the socket that was handed in, and registers. */
+static int begin_connection(struct tsc_vmm* s) {
+  const int socket = s->reconnects ? connect_to_agent(s) : s->socket;
+  if (socket < 0) return -1;
+  if (register_vm(s, socket) != 0) {
+    end_connection(s, socket);
+    return -1;
   }
+  set_socket(s, socket, 1);
+  tsc_session_log(s, TSC_VMM_INFO, "VM %s is registered with the agent", s->vm_id);
+  return 0;
+}
+
+/* What the thread that led before has registered goes on. The permit stays as it was last told. */
+int tsc_connection_lead(struct tsc_vmm* s) {
+  int backoff_ms = RECONNECT_FIRST_MS;
   while (!tsc_session_stopping(s)) {
-    int socket = connect_to_agent(s);
-    if (socket >= 0) serve_connection(s, socket, &backoff_ms);
+    if (s->registered || begin_connection(s) == 0) {
+      backoff_ms = RECONNECT_FIRST_MS;
+      if (serve(s) == DEPOSED) return 0;
+      if (!tsc_session_stopping(s))
+        tsc_session_log(s, TSC_VMM_WARNING, "VM %s has lost its agent", s->vm_id);
+      end_connection(s, s->socket);
+    }
+    if (!s->reconnects) return -1;
     if (!tsc_session_stopping(s)) (void)wait_readable(s, -1, backoff_ms);
     backoff_ms = backoff_ms * 2 < RECONNECT_MAX_MS ? backoff_ms * 2 : RECONNECT_MAX_MS;
   }
-  return NULL;
+  if (s->socket >= 0) end_connection(s, s->socket);
+  return -1;
 }

@@ -1,12 +1,12 @@
 /*
- * Private to the library: a session. Its two threads are
- *   - the connection thread (tsc_connection.c), which connects, registers, reads requests and
- *     permits, and watches the requests' deadlines;
- *   - the worker (tsc_worker.c), which runs one operation at a time. An ioctl on a vCPU that
- *     executes does not return before the vCPU stops, and nothing can interrupt it; so the worker
- *     may be stuck while the connection thread goes on answering. Whoever answers a request first
- *     takes it (`state`, under the mutex); the other keeps quiet. An operation whose request was
- *     given up is cancelled, which restores what it has written, unless it was complete before.
+ * Private to the library: a session. It has two threads, of which one leads: it connects,
+ * registers, reads requests and permits, and runs the operations, one at a time, itself, since to
+ * hand them on would cost each a wake-up while the guest waits. An ioctl on a vCPU that executes
+ * does not return before the vCPU stops, and nothing can interrupt it. So the other thread, the
+ * stand-by, watches the operation's deadline. When it has come, the stand-by cancels the operation,
+ * answers in its place and leads from then on; the thread that led comes back some time and is the
+ * stand-by. Cancelling restores what the operation has written; one that was complete before cannot
+ * be cancelled, and answers for itself.
  *
  * One mutex decides what may happen at once: an operation starts, and takes the permit, under it;
  * tsc_vmm_resume asks for both under it. So a VM runs, or is operated on, or waits without permit.
@@ -27,8 +27,8 @@
 
 enum tsc_operation_state {
   TSC_OPERATION_IDLE,
-  TSC_OPERATION_RUNNING,   /* the worker will answer */
-  TSC_OPERATION_ABANDONED, /* answered by the connection thread, or nobody listens any more */
+  TSC_OPERATION_RUNNING,   /* on the thread that leads */
+  TSC_OPERATION_ABANDONED, /* on the thread that led; the stand-by has answered */
 };
 
 /* The permit to run, as last told; see tsc_vmm.h. */
@@ -52,12 +52,10 @@ struct tsc_vmm {
   void* user;
   int awaits_handoff;
   int reconnects; /* 0 for a socket that was handed in */
-  int wake;       /* eventfd: the connection thread shall look at `stopping` */
-  pthread_t connection_thread;
-  pthread_t worker_thread;
+  int wake;       /* eventfd: the thread that leads shall look at `stopping` */
+  pthread_t threads[2];
 
-  /* Of the connection thread. */
-  int64_t deadline_ms; /* of the operation in progress; -1 none */
+  /* Of the thread that leads. */
   unsigned char* incoming;
 
   pthread_mutex_t mutex;
@@ -68,18 +66,32 @@ struct tsc_vmm {
   int registered;
   int refused; /* the last attempt to register was refused: last_error says why */
   char last_error[TSC_VMM_ERROR_SIZE];
-  int socket; /* -1 when not connected; closed only by the connection thread */
+  int socket; /* -1 when not connected; closed only by the thread that leads */
+  int led;    /* one of the threads leads, or none may yet */
+  int over;   /* there is nothing left to lead */
   enum tsc_operation_state state;
+  int64_t deadline_ms; /* of the operation that runs; -1: none, or it can answer only for itself */
+  int watching; /* the stand-by wakes at a deadline by itself, and looks for a later one then */
+  pthread_cond_t overdue; /* for the stand-by: a deadline while it is not watching; led, over */
   struct tsc_kvm_progress progress; /* cancelled and read without the mutex */
 
-  /* Handed from the connection thread to the worker and back with `state`. */
+  /* Of the thread that runs an operation. */
   unsigned char* request;
   unsigned char* answer;
 };
 
-/* The threads. `session` is a struct tsc_vmm. */
-void* tsc_worker_main(void* session);
-void* tsc_connection_main(void* session);
+/* What both threads are: stand-by until there is nobody who leads, or he is overdue, then leading.
+ * `session` is a struct tsc_vmm. */
+void* tsc_session_main(void* session);
+
+/* Leads until the stand-by has taken over, which it returns 0 for, or until the session is over. */
+int tsc_connection_lead(struct tsc_vmm* s);
+
+/* Runs what `request` says into `answer`, whose size it returns. Without the mutex. */
+size_t tsc_operation_run(struct tsc_vmm* s);
+
+/* An operation that did not end: where it stands. */
+struct tsc_kvm_fault tsc_session_blocked_fault(struct tsc_vmm* s);
 
 /* ---- what both and the public functions use ---- */
 

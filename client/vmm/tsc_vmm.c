@@ -85,6 +85,7 @@ static void free_session(struct tsc_vmm* s) {
   free(s->answer);
   pthread_mutex_destroy(&s->mutex);
   pthread_cond_destroy(&s->changed);
+  pthread_cond_destroy(&s->overdue);
   free(s);
 }
 
@@ -99,6 +100,7 @@ static struct tsc_vmm* make_session(const struct tsc_vmm_config* config, char* e
   pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
   pthread_mutex_init(&s->mutex, NULL);
   pthread_cond_init(&s->changed, &monotonic);
+  pthread_cond_init(&s->overdue, &monotonic);
   pthread_condattr_destroy(&monotonic);
   memcpy(s->vm_id, config->vm_id, strlen(config->vm_id));
   s->address.sun_family = AF_UNIX;
@@ -127,17 +129,17 @@ static struct tsc_vmm* make_session(const struct tsc_vmm_config* config, char* e
   return NULL;
 }
 
-static void stop_threads(struct tsc_vmm* s, int worker_only) {
+static void stop_threads(struct tsc_vmm* s, int count) {
   uint64_t one = 1;
   pthread_mutex_lock(&s->mutex);
   s->stopping = 1;
   (void)tsc_kvm_cancel(&s->progress);
   pthread_cond_broadcast(&s->changed);
+  pthread_cond_broadcast(&s->overdue);
   pthread_mutex_unlock(&s->mutex);
   ssize_t written = write(s->wake, &one, sizeof(one));
   (void)written; /* a full eventfd wakes as well */
-  if (!worker_only) pthread_join(s->connection_thread, NULL);
-  pthread_join(s->worker_thread, NULL);
+  for (int i = 0; i < count; ++i) pthread_join(s->threads[i], NULL);
 }
 
 static int start_session(const struct tsc_vmm_config* config, int socket, struct tsc_vmm** out,
@@ -148,10 +150,17 @@ static int start_session(const struct tsc_vmm_config* config, int socket, struct
   if (s == NULL) return -1;
   s->reconnects = socket < 0;
   s->socket = socket;
-  int failed = pthread_create(&s->worker_thread, NULL, tsc_worker_main, s);
+  s->led = 1; /* until both threads are there */
+  int failed = 0;
+  for (int i = 0; i < 2 && !failed; ++i) {
+    failed = pthread_create(&s->threads[i], NULL, tsc_session_main, s);
+    if (failed) stop_threads(s, i);
+  }
   if (!failed) {
-    failed = pthread_create(&s->connection_thread, NULL, tsc_connection_main, s);
-    if (failed) stop_threads(s, 1);
+    pthread_mutex_lock(&s->mutex);
+    s->led = 0;
+    pthread_cond_signal(&s->overdue);
+    pthread_mutex_unlock(&s->mutex);
   }
   if (failed) {
     tsc_session_set_error(error, "cannot start a thread: %s", strerror(failed));
@@ -241,6 +250,6 @@ int tsc_vmm_wait_permit(struct tsc_vmm* session, int timeout_ms, char* error) {
 }
 
 void tsc_vmm_close(struct tsc_vmm* session) {
-  stop_threads(session, 0);
+  stop_threads(session, 2);
   free_session(session);
 }

@@ -255,10 +255,11 @@ class AgentImpl final : public Agent {
   peer::GrpcPeerProber prober_;
   handoff::Timekeeper timekeeper_;
   handoff::TscOperations operations_;
-  service::WorkerPool pool_{options_.worker_threads, kMaxQueuedOperations};
   handoff::HandoffController handoffs_;
   port::VmmListener listener_;
   service::RpcHandlers handlers_;
+  // What it runs uses all above, also when the call is over and the server has ended.
+  service::WorkerPool pool_{options_.worker_threads, kMaxQueuedOperations};
   service::TscAgentService service_;
   std::list<SocketLock> locks_;
   std::vector<int> ports_;

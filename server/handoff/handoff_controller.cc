@@ -155,9 +155,11 @@ absl::StatusOr<Answer> HandoffController::CaptureNew(const CaptureCall& call) {
     return status;
   }
   held.reset();
-  permits_.Send(call.vm_id);
-  Failpoint("capture.permit_sent");
-  if (!status.ok()) return status;
+  if (!status.ok()) {
+    permits_.Send(call.vm_id);
+    return status;
+  }
+  ExplainRefusal(call.vm_id, call.afterwards);
   return Answer{record.answer, false};
 }
 
@@ -295,8 +297,7 @@ absl::StatusOr<Answer> HandoffController::ApplyNew(const ApplyCall& call,
   if (absl::Status status = Write({applied, std::nullopt}, Event::kDone); !status.ok())
     return status;  // APPLYING: to be undone, by whoever comes next
   Failpoint("apply.journaled");
-  permits_.Send(vm_id);  // refused; the VMM is told by which handoff
-  Failpoint("apply.permit_sent");
+  ExplainRefusal(vm_id, call.afterwards);
   return answer;
 }
 
@@ -355,8 +356,12 @@ absl::StatusOr<HandoffView> HandoffController::Commit(const CommitCall& call) {
     Failpoint(arrives ? "commit.destination.decided" : "commit.source.decided");
     if (absl::Status status = Write(change, Event::kCommit); !status.ok()) return status;
     Failpoint(arrives ? "commit.destination.journaled" : "commit.source.journaled");
-    permits_.Send(record->vm_id);
-    Failpoint(arrives ? "commit.destination.permit_sent" : "commit.source.permit_sent");
+    if (arrives) {
+      permits_.Send(record->vm_id);  // first of all: the guest waits for it
+      Failpoint("commit.destination.permit_sent");
+    } else {
+      ExplainRefusal(record->vm_id, call.afterwards);
+    }
   }
   return ViewOf(call.handoff_id, call.side);
 }
@@ -604,6 +609,18 @@ absl::Status HandoffController::Write(const Change& change, Event event) {
   table_.Put(change, parts_.monotonic_ns());
   if (parts_.on_change) parts_.on_change(*change.handoff, event);
   return absl::OkStatus();
+}
+
+void HandoffController::ExplainRefusal(const std::string& vm_id, const Afterwards& afterwards) {
+  const auto explain = [this, vm_id] {
+    permits_.Send(vm_id);
+    Failpoint("refusal.explained");
+  };
+  if (afterwards) {
+    afterwards(explain);
+  } else {
+    explain();
+  }
 }
 
 HandoffController::Record HandoffController::Moved(const Record& record, State next) const {

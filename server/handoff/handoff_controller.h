@@ -31,6 +31,8 @@ namespace tsc_handoff::handoff {
 
 // Whether the caller has given up; asked before a step's point of no return.
 using Cancelled = std::function<bool()>;
+// Takes what need not precede the answer, to be done soon after it. Empty: it is done at once.
+using Afterwards = std::function<void(std::function<void()>)>;
 
 struct CaptureCall {
   std::string vm_id;
@@ -41,6 +43,7 @@ struct CaptureCall {
   // Makes the answer to be stored, from an outcome whose state has its ticket.
   std::function<std::string(const CaptureOutcome&)> encode;
   Cancelled cancelled;
+  Afterwards afterwards;
 };
 
 struct ApplyCall {
@@ -48,6 +51,7 @@ struct ApplyCall {
   std::string request_digest;  // SHA-256 of the whole request
   std::function<std::string(const ApplyOutcome&)> encode;
   Cancelled cancelled;
+  Afterwards afterwards;
 };
 
 // An answer as it was stored, or, for a destination's mere validation, as it is.
@@ -61,6 +65,7 @@ struct CommitCall {
   journal::Side side = journal::Side::kSource;
   std::string release_proof;  // destination
   Cancelled cancelled;
+  Afterwards afterwards;
 };
 
 struct AbortCall {
@@ -157,6 +162,9 @@ class HandoffController {
   absl::Status Write(const journal::Change& change, Event event);
   // The record in its next state, with the time of the change.
   Record Moved(const Record& record, journal::State next) const;
+  // Tells the VMM, when the caller has his answer, why it may not run the VM: it has given up its
+  // permit already, or never had one.
+  void ExplainRefusal(const std::string& vm_id, const Afterwards& afterwards);
   HandoffView View(const TableEntry& entry, int64_t now_ns) const;
   HandoffView ViewOf(const std::string& handoff_id, journal::Side side) const;
   std::shared_ptr<registry::RegisteredVm> FindVm(const std::string& vm_id) const;

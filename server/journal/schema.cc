@@ -263,14 +263,19 @@ absl::StatusOr<Contents> ReadAll(Database& database) {
 }
 
 absl::StatusOr<std::unique_ptr<Writer>> Writer::Prepare(Database& database) {
+  auto begin = database.Prepare("BEGIN IMMEDIATE");
+  if (!begin.ok()) return begin.status();
+  auto commit = database.Prepare("COMMIT");
+  if (!commit.ok()) return commit.status();
   auto put_handoff = database.Prepare(kPutHandoff);
   if (!put_handoff.ok()) return put_handoff.status();
   auto put_vm = database.Prepare(kPutVm);
   if (!put_vm.ok()) return put_vm.status();
   auto drop_ended = database.Prepare(kDropEnded);
   if (!drop_ended.ok()) return drop_ended.status();
-  return std::unique_ptr<Writer>(
-      new Writer(*std::move(put_handoff), *std::move(put_vm), *std::move(drop_ended)));
+  return std::unique_ptr<Writer>(new Writer(*std::move(begin), *std::move(commit),
+                                            *std::move(put_handoff), *std::move(put_vm),
+                                            *std::move(drop_ended)));
 }
 
 absl::Status Writer::Put(const Change& change) {

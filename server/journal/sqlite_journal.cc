@@ -170,7 +170,7 @@ absl::Status SqliteJournal::Do(const Work& work) {
 
 absl::Status SqliteJournal::Commit(const std::vector<Waiting*>& batch) {
   const auto started = std::chrono::steady_clock::now();
-  absl::Status status = database_->Execute("BEGIN IMMEDIATE");
+  absl::Status status = writer_->Begin();
   for (const Waiting* waiting : batch) {
     if (status.ok()) status = (*waiting->work)(*writer_);
   }
@@ -181,7 +181,7 @@ absl::Status SqliteJournal::Commit(const std::vector<Waiting*>& batch) {
     return Error(Reason::kJournalUnavailable,
                  absl::StrCat("the journal ", path_, " took no change: ", status.message()));
   }
-  status = database_->Execute("COMMIT");
+  status = writer_->Commit();
   Failpoint("journal.commit.synced");
   if (!status.ok()) {
     // The disk may have it or not, and after a failed sync it would not say so a second time.

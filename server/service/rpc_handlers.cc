@@ -127,6 +127,7 @@ absl::Status RpcHandlers::Capture(const CallInfo& call, const v1::GetTscStateReq
   capture.destination_vm_id = request.destination_vm_id();
   capture.request_digest = Sha256(request.SerializeAsString());
   capture.cancelled = call.cancelled;
+  capture.afterwards = call.afterwards;
   capture.encode = [&](const handoff::CaptureOutcome& outcome) {
     response = ToProto(outcome);
     return response.SerializeAsString();
@@ -167,6 +168,7 @@ absl::Status RpcHandlers::Apply(const CallInfo& call, const v1::SetTscStateReque
   handoff_call.request = *std::move(apply);
   handoff_call.request_digest = Sha256(request.SerializeAsString());
   handoff_call.cancelled = call.cancelled;
+  handoff_call.afterwards = call.afterwards;
   handoff_call.encode = [&](const handoff::ApplyOutcome& outcome) {
     response = ToProto(outcome);
     Applied(request.vm_id(), outcome);
@@ -206,7 +208,7 @@ absl::Status RpcHandlers::CommitHandoff(const CallInfo& call,
   if (!side.ok()) return side.status();
   Failpoint("rpc.commit_handoff.received");
   auto view = parts_.handoffs.Commit(
-      {request.handoff_id(), *side, request.release_proof(), call.cancelled});
+      {request.handoff_id(), *side, request.release_proof(), call.cancelled, call.afterwards});
   Failpoint("rpc.commit_handoff.answering");
   if (!view.ok()) return view.status();
   *response.mutable_handoff() = ToProto(*view);

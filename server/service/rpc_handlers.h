@@ -28,6 +28,8 @@ struct CallInfo {
   static constexpr int64_t kNoDeadline = std::numeric_limits<int64_t>::max();
   int64_t time_left_ns = kNoDeadline;
   std::function<bool()> cancelled;  // empty: never
+  // Takes what is to be done when the caller has his answer. Empty: it is done at once.
+  std::function<void(std::function<void()>)> afterwards;
 };
 
 class RpcHandlers {

@@ -20,6 +20,11 @@ namespace v1 = tschandoff::v1;
 
 absl::Status Stopping() { return Error(Reason::kAgentStopping, "the agent is stopping"); }
 
+absl::Status TooMany() {
+  return Error(Reason::kLimitExceeded, "too many operations are waiting",
+               {{"limit", "queued operations"}});
+}
+
 // Deadlines beyond this are none: gRPC's "infinite future" is a finite point in time.
 constexpr std::chrono::hours kLongestDeadline{24 * 365};
 
@@ -35,6 +40,8 @@ CallInfo InfoOf(const grpc::CallbackServerContext& context) {
 }
 
 }  // namespace
+
+TscAgentService::~TscAgentService() { const std::lock_guard<std::mutex> here(here_); }
 
 std::vector<std::string> TscAgentService::MethodNames() {
   std::vector<std::string> names;
@@ -83,32 +90,32 @@ grpc::ServerUnaryReactor* TscAgentService::GetVm(grpc::CallbackServerContext* co
 grpc::ServerUnaryReactor* TscAgentService::GetTscState(grpc::CallbackServerContext* context,
                                                        const v1::GetTscStateRequest* request,
                                                        v1::GetTscStateResponse* response) {
-  return RunInPool(context, "GetTscState", [this, context, request, response] {
-    return parts_.handlers.GetTscState(InfoOf(*context), *request, *response);
+  return RunStep(context, "GetTscState", [this, request, response](const CallInfo& call) {
+    return parts_.handlers.GetTscState(call, *request, *response);
   });
 }
 
 grpc::ServerUnaryReactor* TscAgentService::SetTscState(grpc::CallbackServerContext* context,
                                                        const v1::SetTscStateRequest* request,
                                                        v1::SetTscStateResponse* response) {
-  return RunInPool(context, "SetTscState", [this, context, request, response] {
-    return parts_.handlers.SetTscState(InfoOf(*context), *request, *response);
+  return RunStep(context, "SetTscState", [this, request, response](const CallInfo& call) {
+    return parts_.handlers.SetTscState(call, *request, *response);
   });
 }
 
 grpc::ServerUnaryReactor* TscAgentService::CommitHandoff(grpc::CallbackServerContext* context,
                                                          const v1::CommitHandoffRequest* request,
                                                          v1::CommitHandoffResponse* response) {
-  return RunInPool(context, "CommitHandoff", [this, context, request, response] {
-    return parts_.handlers.CommitHandoff(InfoOf(*context), *request, *response);
+  return RunStep(context, "CommitHandoff", [this, request, response](const CallInfo& call) {
+    return parts_.handlers.CommitHandoff(call, *request, *response);
   });
 }
 
 grpc::ServerUnaryReactor* TscAgentService::AbortHandoff(grpc::CallbackServerContext* context,
                                                         const v1::AbortHandoffRequest* request,
                                                         v1::AbortHandoffResponse* response) {
-  return RunInPool(context, "AbortHandoff", [this, context, request, response] {
-    return parts_.handlers.AbortHandoff(InfoOf(*context), *request, *response);
+  return RunStep(context, "AbortHandoff", [this, request, response](const CallInfo& call) {
+    return parts_.handlers.AbortHandoff(call, *request, *response);
   });
 }
 
@@ -183,10 +190,31 @@ grpc::ServerUnaryReactor* TscAgentService::RunInPool(grpc::CallbackServerContext
     Finish(context, reactor, method, started, work());
   });
   if (!queued) {
-    Finish(context, reactor, method, started,
-           stopping_ ? Stopping()
-                     : Error(Reason::kLimitExceeded, "too many operations are waiting",
-                             {{"limit", "queued operations"}}));
+    Finish(context, reactor, method, started, stopping_ ? Stopping() : TooMany());
+  }
+  return reactor;
+}
+
+grpc::ServerUnaryReactor* TscAgentService::RunStep(grpc::CallbackServerContext* context,
+                                                   const char* method, Step step) {
+  grpc::ServerUnaryReactor* const reactor = context->DefaultReactor();
+  const absl::Time started = absl::Now();
+  parts_.metrics.RpcStarted(method);
+  std::function<void()> run = [this, context, reactor, method, started, step = std::move(step)] {
+    std::vector<std::function<void()>> afterwards;
+    CallInfo call = InfoOf(*context);
+    call.afterwards = [&](std::function<void()> what) { afterwards.push_back(std::move(what)); };
+    Finish(context, reactor, method, started, step(call));
+    // The call is over: from here on nothing of it may be touched.
+    for (const auto& what : afterwards) what();
+  };
+  const std::unique_lock<std::mutex> here(here_, std::try_to_lock);
+  if (stopping_) {
+    Finish(context, reactor, method, started, Stopping());
+  } else if (here.owns_lock()) {
+    run();
+  } else if (!parts_.pool.Run(std::move(run))) {
+    Finish(context, reactor, method, started, TooMany());
   }
   return reactor;
 }

@@ -10,6 +10,7 @@
 
 #include <atomic>
 #include <functional>
+#include <mutex>
 #include <string>
 #include <vector>
 
@@ -33,6 +34,8 @@ class TscAgentService final : public tschandoff::v1::TscAgent::CallbackService {
   };
 
   explicit TscAgentService(const Parts& parts) : parts_(parts) {}
+  // Waits for what is left to do of a step after its answer.
+  ~TscAgentService() override;
 
   // Names of the service's methods, for the metrics.
   static std::vector<std::string> MethodNames();
@@ -82,18 +85,25 @@ class TscAgentService final : public tschandoff::v1::TscAgent::CallbackService {
 
  private:
   using Work = std::function<absl::Status()>;
+  using Step = std::function<absl::Status(const CallInfo&)>;
 
   // Runs `work` at once, or in the pool, and finishes the call with its result.
   grpc::ServerUnaryReactor* RunHere(grpc::CallbackServerContext* context, const char* method,
                                     const Work& work);
   grpc::ServerUnaryReactor* RunInPool(grpc::CallbackServerContext* context, const char* method,
                                       Work work);
+  // A step of a handoff. One at a time runs on the thread that gRPC calls from, of which there are
+  // two at least, since to wake another takes a good part of the step's time; the others go to the
+  // pool.
+  grpc::ServerUnaryReactor* RunStep(grpc::CallbackServerContext* context, const char* method,
+                                    Step step);
   void Finish(grpc::CallbackServerContext* context, grpc::ServerUnaryReactor* reactor,
               const char* method, absl::Time started, const absl::Status& status);
 
   const Parts parts_;
   HandoffWatchers watchers_;
   std::atomic<bool> stopping_{false};
+  std::mutex here_;  // held while a step runs on gRPC's thread
 };
 
 }  // namespace tsc_handoff::service

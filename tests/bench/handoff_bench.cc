@@ -34,6 +34,7 @@ constexpr char kDescription[] =
 // Of a handoff: CAPTURED, APPLYING, APPLIED, RELEASED, ACTIVE.
 constexpr int kSyncs = 5;
 constexpr int kRpcs = 4;
+constexpr int kSyncsOfRpc[kRpcs] = {1, 2, 1, 1};
 // About what one change adds to the journal: the pages that it touches, each with a header.
 constexpr size_t kSyncBytes = 4 * 4120;
 
@@ -48,7 +49,7 @@ struct Options {
   RoundLimits limits;
 };
 
-// The disk's floor: a write of a change's size to the end of a file, and its sync, kSyncs times.
+// The disk's floor: writes of a change's size, one after the other in a file, each with its sync.
 class BareSyncs {
  public:
   explicit BareSyncs(const std::string& path)
@@ -59,9 +60,9 @@ class BareSyncs {
     if (pwrite(file_.get(), zeros.data(), zeros.size(), 0) > 0) fsync(file_.get());
   }
 
-  absl::Status Run() {
+  absl::Status Run(int count) {
     static const std::string bytes(kSyncBytes, 'x');
-    for (int i = 0; i < kSyncs; ++i) {
+    for (int i = 0; i < count; ++i) {
       if (at_ + static_cast<off_t>(bytes.size()) > kFileBytes) at_ = 0;
       if (pwrite(file_.get(), bytes.data(), bytes.size(), at_) !=
               static_cast<ssize_t>(bytes.size()) ||
@@ -81,17 +82,29 @@ class BareSyncs {
 // One VM to and fro, in rounds with its floor.
 absl::StatusOr<Json> MeasureOne(const Options& options) {
   const std::string agents[2] = {options.agents[0], options.agents[1]};
-  BareSyncs syncs(absl::StrCat(options.directory, "/syncs"));
-  AgentStub stub(agents[0], options.vm_id);
-  if (absl::Status status = stub.Connect(); !status.ok()) return status;
+  BareSyncs syncs[2] = {BareSyncs(absl::StrCat(options.directory, "/syncs-0")),
+                        BareSyncs(absl::StrCat(options.directory, "/syncs-1"))};
+  AgentStub stubs[2] = {AgentStub(agents[0], options.vm_id), AgentStub(agents[1], options.vm_id)};
+  for (AgentStub& stub : stubs) {
+    if (absl::Status status = stub.Connect(); !status.ok()) return status;
+  }
   HandoffCaller caller(agents);
   if (absl::Status status = caller.Connect(); !status.ok()) return status;
   int from = options.from;
   Rounds rounds;
-  rounds.AddKind("syncs", [&] { return syncs.Run(); });
+  rounds.AddKind("syncs", [&] { return syncs[0].Run(kSyncs); });
   rounds.AddKind("empty_rpcs", [&] {
     absl::Status status;
-    for (int i = 0; i < kRpcs; ++i) status.Update(stub.Empty());
+    for (int i = 0; i < kRpcs; ++i) status.Update(stubs[0].Empty());
+    return status;
+  });
+  // The same in the order of a handoff, from one agent and disk to the other one.
+  rounds.AddKind("floor", [&] {
+    absl::Status status;
+    for (int i = 0; i < kRpcs; ++i) {
+      status.Update(stubs[i % 2].Empty());
+      status.Update(syncs[i % 2].Run(kSyncsOfRpc[i]));
+    }
     return status;
   });
   rounds.AddKind("handoff", [&] {
@@ -102,7 +115,7 @@ absl::StatusOr<Json> MeasureOne(const Options& options) {
   if (absl::Status status = rounds.Run(options.limits); !status.ok()) return status;
   Json series;
   for (const auto& [name, samples] : rounds.all()) series[name] = samples.ToJson();
-  series["floor"] = Sum(rounds.samples("syncs"), rounds.samples("empty_rpcs")).ToJson();
+  series["floor_apart"] = Sum(rounds.samples("syncs"), rounds.samples("empty_rpcs")).ToJson();
   for (const auto& [name, samples] : caller.steps()) series[name] = samples.ToJson();
   return Json{{"rounds", rounds.rounds()}, {"series", series}};
 }

@@ -73,7 +73,8 @@ def test_quick_handoffs_give_a_well_formed_report(tmp_path: pathlib.Path, capsys
     assert bench.main(["--quick", "--only", "handoffs", "--report", str(path)]) == 0
     handoffs = json.loads(path.read_text())["handoffs"]
     series = handoffs["one"]["series"]
-    assert series["floor"]["min_ns"] >= series["syncs"]["min_ns"] + series["empty_rpcs"]["min_ns"]
+    assert series["floor_apart"]["min_ns"] >= series["syncs"]["min_ns"] + series["empty_rpcs"]["min_ns"]
+    assert series["floor"]["count"] >= 30
     assert series["capture"]["count"] >= handoffs["one"]["rounds"] >= 30
     assert [evacuation["parallel"] for evacuation in handoffs["evacuations"]] == [1, 4, 16, 64]
     for evacuation in handoffs["evacuations"]:

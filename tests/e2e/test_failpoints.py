@@ -44,9 +44,9 @@ STORIES = (
     Story("nothing_recorded_and_given_up", "abort",
           source=("port.request.answered:2", "capture.sealed", "journal.commit.written:2")),
     Story("captured_and_given_up", "abort",
-          source=("capture.permit_sent", "rpc.abort_handoff.received", "abort.source.journaled")),
+          source=("refusal.explained", "rpc.abort_handoff.received", "abort.source.journaled")),
     Story("applied_three_times", "resume",
-          source=("journal.write.done", "commit.source.permit_sent"),
+          source=("journal.write.done", "refusal.explained"),
           destination=("apply.planned", "apply.intent_journaled", "recover.undone", "apply.written",
                        "recover.journaled", "rpc.set_tsc_state.answering", "commit.destination.permit_sent")),
     Story("applied_and_given_up", "abort",
@@ -59,7 +59,7 @@ STORIES = (
                        "commit.destination.decided", "rpc.commit_handoff.answering")),
     Story("given_up_twice", "abort",
           source=("journal.commit.synced:3",),
-          destination=("apply.permit_sent", "abort.destination.permit_sent", "rpc.abort_handoff.answering")),
+          destination=("refusal.explained", "abort.destination.permit_sent", "rpc.abort_handoff.answering")),
     # The second request to the VMM is the write that restores.
     Story("while_undoing", "abort", destination=("apply.written", "port.request.sent:2")),
 )

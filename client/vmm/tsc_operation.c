@@ -1,4 +1,5 @@
-/* The worker: runs the operations that the connection thread hands over. */
+/* Runs one operation: the request's words become calls of tsc_kvm.h, and their results the answer.
+ */
 #include <string.h>
 
 #include "client/vmm/tsc_message.h"
@@ -33,25 +34,8 @@ static size_t run_write(struct tsc_vmm* s) {
   return sizeof(*done) + (size_t)done->vcpu_count * 2 * sizeof(struct tsc_vcpu_state);
 }
 
-void* tsc_worker_main(void* session) {
-  struct tsc_vmm* s = session;
-  pthread_mutex_lock(&s->mutex);
-  for (;;) {
-    while (s->state == TSC_OPERATION_IDLE && !s->stopping)
-      pthread_cond_wait(&s->changed, &s->mutex);
-    if (s->state == TSC_OPERATION_IDLE) break;
-    pthread_mutex_unlock(&s->mutex);
-    struct tsc_wire_header request;
-    memcpy(&request, s->request, sizeof(request));
-    size_t size = request.type == TSC_WIRE_READ ? run_read(s) : run_write(s);
-    pthread_mutex_lock(&s->mutex);
-    /* Not abandoned means that the connection stands; a failure to send is seen by the connection
-     * thread. */
-    if (s->state == TSC_OPERATION_RUNNING)
-      (void)tsc_message_send(s->socket, s->answer, size, NULL, 0);
-    s->state = TSC_OPERATION_IDLE;
-    pthread_cond_broadcast(&s->changed);
-  }
-  pthread_mutex_unlock(&s->mutex);
-  return NULL;
+size_t tsc_operation_run(struct tsc_vmm* s) {
+  struct tsc_wire_header request;
+  memcpy(&request, s->request, sizeof(request));
+  return request.type == TSC_WIRE_READ ? run_read(s) : run_write(s);
 }
