@@ -97,6 +97,14 @@ apt_get_update() {
   if [ "$(id -u)" = 0 ]; then apt-get update -q; else sudo apt-get update -q; fi >/dev/null 2>&1
 }
 
+# What Debian does not package: package.json. Nothing of it needs its install script.
+npm_tools() {
+  local stamp=node_modules/.package-lock.json
+  [ -e "$stamp" ] && [ "$stamp" -nt package-lock.json ] && return
+  say "Installing the packages of package.json with npm ci"
+  npm ci --ignore-scripts --no-audit --no-fund >&2 && touch "$stamp"
+}
+
 cmd_deps() {
   local groups=("$@") group
   [ $# -gt 0 ] || groups=(all)

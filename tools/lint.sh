@@ -53,14 +53,6 @@ lint_clang_tidy() {
   "$PYTHON" -B tools/clang_tidy.py
 }
 
-npm_tools() {
-  local stamp=node_modules/.package-lock.json
-  [ -e "$stamp" ] && [ "$stamp" -nt package-lock.json ] && return
-  say "Installing buildifier and buf with npm ci"
-  # Neither needs its install script.
-  npm ci --ignore-scripts --no-audit --no-fund >&2 && touch "$stamp"
-}
-
 lint_buildifier() {
   npm_tools || return 1
   local files=() mode=(-mode=check -lint=warn)

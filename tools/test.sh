@@ -44,6 +44,7 @@ cmd_test() {
   if $run_pytest; then groups+=(test node); fi
   if $all; then groups+=(bochs); fi
   ensure_packages "${groups[@]}"
+  if $run_pytest; then npm_tools || die "npm ci failed; see above"; fi
 
   rm -rf "$RESULTS_DIR/run"
   mkdir -p "$RESULTS_DIR/run"

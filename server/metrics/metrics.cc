@@ -1,6 +1,5 @@
 #include "server/metrics/metrics.h"
 
-#include <prometheus/collectable.h>
 #include <prometheus/counter.h>
 #include <prometheus/exposer.h>
 #include <prometheus/family.h>
@@ -9,13 +8,14 @@
 #include <prometheus/registry.h>
 #include <prometheus/text_serializer.h>
 
+#include <array>
 #include <exception>
-#include <list>
 #include <map>
-#include <mutex>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "server/metrics/live_collectable.h"
+#include "server/metrics/peer_gauges.h"
 
 namespace tsc_handoff::metrics {
 namespace {
@@ -31,251 +31,236 @@ const prometheus::Histogram::BucketBoundaries kLatencyBuckets = {
 
 constexpr double kSecondsPerNs = 1e-9;
 
-prometheus::MetricFamily GaugeFamily(const std::string& name, const std::string& help) {
-  prometheus::MetricFamily family;
-  family.name = name;
-  family.help = help;
-  family.type = prometheus::MetricType::Gauge;
-  return family;
-}
-
-void AddGauge(prometheus::MetricFamily& family, double value,
-              std::vector<prometheus::ClientMetric::Label> labels = {}) {
-  prometheus::ClientMetric metric;
-  metric.label = std::move(labels);
-  metric.gauge.value = value;
-  family.metric.push_back(std::move(metric));
-}
-
-// What is true now rather than what happened.
-class LiveCollectable final : public prometheus::Collectable {
- public:
-  explicit LiveCollectable(std::function<LiveValues()> live) : live_(std::move(live)) {}
-
-  std::vector<prometheus::MetricFamily> Collect() const override {
-    const LiveValues values = live_();
-    std::vector<prometheus::MetricFamily> families;
-    auto vms = GaugeFamily("tsc_agent_vms", "VMs that the agent can reach, by port.");
-    AddGauge(vms, static_cast<double>(values.vms_in_process), {{"port", "in_process"}});
-    AddGauge(vms, static_cast<double>(values.vms_cooperative), {{"port", "cooperative"}});
-    families.push_back(std::move(vms));
-    auto trusted =
-        GaugeFamily("tsc_agent_clock_trusted", "1 when the host's wall clock may be relied on.");
-    AddGauge(trusted, values.clock_trusted ? 1 : 0);
-    families.push_back(std::move(trusted));
-    auto bound = GaugeFamily(
-        "tsc_agent_clock_error_bound_seconds",
-        "Bound on the wall clock's difference from true time; absent when it is not trusted.");
-    if (values.clock_trusted)
-      AddGauge(bound, static_cast<double>(values.clock_error_bound_ns) * kSecondsPerNs);
-    families.push_back(std::move(bound));
-    auto status = GaugeFamily("tsc_agent_clock_status",
-                              "1 for the status that the wall clock has, 0 for the others.");
-    for (const char* name : kClockStatuses)
-      AddGauge(status, values.clock_status == name ? 1 : 0, {{"status", name}});
-    families.push_back(std::move(status));
-    auto age = GaugeFamily("tsc_agent_clock_age_seconds",
-                           "Time since the clock's source last stated a bound that was accepted.");
-    AddGauge(age, static_cast<double>(values.clock_age_ns) * kSecondsPerNs);
-    families.push_back(std::move(age));
-    auto frequency = GaugeFamily(
-        "tsc_agent_clock_frequency_correction_ratio",
-        "Correction of the oscillator's frequency by the clock's discipline: its drift.");
-    AddGauge(frequency, values.clock_frequency_correction);
-    families.push_back(std::move(frequency));
-    auto pending = GaugeFamily("tsc_agent_handoffs_pending",
-                               "Handoffs that are neither finished nor aborted, by state.");
-    for (const char* state : kPendingStates) {
-      const auto found = values.handoffs_pending.find(state);
-      AddGauge(pending,
-               found == values.handoffs_pending.end() ? 0 : static_cast<double>(found->second),
-               {{"state", state}});
-    }
-    families.push_back(std::move(pending));
-    auto undecided = GaugeFamily(
-        "tsc_agent_handoffs_undecided",
-        "Pending handoffs that nobody has asked about for too long; their VMs stay paused.");
-    AddGauge(undecided, static_cast<double>(values.handoffs_undecided));
-    families.push_back(std::move(undecided));
-    auto journal =
-        GaugeFamily("tsc_agent_journal_usable",
-                    "1 when the journal takes changes; without it nothing is handed off.");
-    AddGauge(journal, values.journal_usable ? 1 : 0);
-    families.push_back(std::move(journal));
-    return families;
-  }
-
- private:
-  const std::function<LiveValues()> live_;
+struct PhaseName {
+  Phase phase;
+  const char* side;
+  const char* name;
 };
 
-// Gauges per peer, for as many peers as are permitted.
-class PeerGauges {
- public:
-  explicit PeerGauges(prometheus::Registry& registry)
-      : offset_(BuildGauge()
-                    .Name("tsc_agent_peer_clock_offset_seconds")
-                    .Help("This host's wall clock minus the peer's, by the last probe.")
-                    .Register(registry)),
-        offset_error_(BuildGauge()
-                          .Name("tsc_agent_peer_clock_offset_error_seconds")
-                          .Help("Half-width of the interval that holds the offset.")
-                          .Register(registry)),
-        round_trip_(BuildGauge()
-                        .Name("tsc_agent_peer_round_trip_seconds")
-                        .Help("Shortest round trip of the last probe.")
-                        .Register(registry)) {}
-
-  void Set(const std::string& peer, const ProbeValues& values) {
-    std::lock_guard<std::mutex> lock(mutex_);
-    peers_.remove(peer);
-    peers_.push_front(peer);
-    const std::map<std::string, std::string> labels = {{"peer", peer}};
-    offset_.Add(labels).Set(static_cast<double>(values.offset_ns) * kSecondsPerNs);
-    offset_error_.Add(labels).Set(static_cast<double>(values.offset_error_ns) * kSecondsPerNs);
-    round_trip_.Add(labels).Set(static_cast<double>(values.round_trip_ns) * kSecondsPerNs);
-    if (peers_.size() <= Metrics::kMaxPeers) return;
-    const std::map<std::string, std::string> oldest = {{"peer", peers_.back()}};
-    peers_.pop_back();
-    offset_.Remove(&offset_.Add(oldest));
-    offset_error_.Remove(&offset_error_.Add(oldest));
-    round_trip_.Remove(&round_trip_.Add(oldest));
-  }
-
- private:
-  prometheus::Family<prometheus::Gauge>& offset_;
-  prometheus::Family<prometheus::Gauge>& offset_error_;
-  prometheus::Family<prometheus::Gauge>& round_trip_;
-  std::mutex mutex_;
-  std::list<std::string> peers_;  // most recently probed first; guarded by mutex_
+constexpr std::array kPhases = {
+    PhaseName{Phase::kCapture, "source", "capture"},
+    PhaseName{Phase::kApply, "destination", "apply"},
+    PhaseName{Phase::kSourceCommit, "source", "commit"},
+    PhaseName{Phase::kDestinationCommit, "destination", "commit"},
+    PhaseName{Phase::kSourceAbort, "source", "abort"},
+    PhaseName{Phase::kDestinationAbort, "destination", "abort"},
 };
+
+const PhaseName& NameOf(Phase phase) { return kPhases.at(static_cast<size_t>(phase)); }
+
+struct StepName {
+  Step step;
+  const char* phase;
+  const char* name;
+};
+
+constexpr std::array kSteps = {
+    StepName{Step::kCaptureRead, "capture", "read"},
+    StepName{Step::kApplyRead, "apply", "read"},
+    StepName{Step::kApplyProbe, "apply", "probe"},
+    StepName{Step::kApplyWrite, "apply", "write"},
+};
+
+constexpr std::array kReadBacks = {"tsc_offset", "tsc_adjust", "kvmclock"};  // as ReadBack
+
+using Labels = std::map<std::string, std::string>;
+using prometheus::Counter;
+using prometheus::Family;
+using prometheus::Gauge;
+using prometheus::Histogram;
+
+Family<Counter>& Counters(prometheus::Registry& registry, const std::string& name,
+                          const std::string& help) {
+  return BuildCounter().Name(name).Help(help).Register(registry);
+}
+
+Family<Gauge>& Gauges(prometheus::Registry& registry, const std::string& name,
+                      const std::string& help) {
+  return BuildGauge().Name(name).Help(help).Register(registry);
+}
+
+Family<Histogram>& Histograms(prometheus::Registry& registry, const std::string& name,
+                              const std::string& help) {
+  return BuildHistogram().Name(name).Help(help).Register(registry);
+}
+
+Labels ResultLabels(const std::string& reason) {
+  return {{"result", reason.empty() ? "ok" : "error"}, {"reason", reason}};
+}
+
+Labels PhaseLabels(const PhaseName& phase) { return {{"side", phase.side}, {"phase", phase.name}}; }
+
+Labels StepLabels(const StepName& step) { return {{"phase", step.phase}, {"step", step.name}}; }
+
+Labels With(Labels labels, const Labels& more) {
+  labels.insert(more.begin(), more.end());
+  return labels;
+}
 
 }  // namespace
 
 struct Metrics::Impl {
-  explicit Impl(std::function<LiveValues()> live_values)
-      : live(std::make_shared<LiveCollectable>(std::move(live_values))) {}
+  Impl(const MetricsOptions& options, std::function<LiveValues()> live_values)
+      : live(std::make_shared<LiveCollectable>(std::move(live_values))),
+        grpc_service(options.grpc_service) {}
+
+  // So that every series that may be counted is there with 0.
+  void MakeRpcs(const MetricsOptions& options);
+  void MakeResults(const std::vector<std::string>& reasons);
+  void MakeFaults(const std::vector<std::string>& ioctls);
+  void MakeStates();
+
+  Labels Rpc(const std::string& method) const {
+    return {{"grpc_service", grpc_service}, {"grpc_method", method}};
+  }
 
   std::shared_ptr<prometheus::Registry> registry = std::make_shared<prometheus::Registry>();
   std::shared_ptr<LiveCollectable> live;
-  std::string grpc_service;
+  const std::string grpc_service;
 
-  prometheus::Family<prometheus::Counter>& rpc_started = BuildCounter()
-                                                             .Name("grpc_server_started_total")
-                                                             .Help("RPCs started on the server.")
-                                                             .Register(*registry);
-  prometheus::Family<prometheus::Counter>& rpc_handled =
-      BuildCounter()
-          .Name("grpc_server_handled_total")
-          .Help("RPCs completed on the server, regardless of success or failure.")
-          .Register(*registry);
-  prometheus::Family<prometheus::Histogram>& rpc_seconds =
-      BuildHistogram()
-          .Name("grpc_server_handling_seconds")
-          .Help("Time from the handler's start to the RPC's completion.")
-          .Register(*registry);
-  prometheus::Family<prometheus::Counter>& captures =
-      BuildCounter()
-          .Name("tsc_agent_captures_total")
-          .Help("GetTscState by result and, for errors, reason.")
-          .Register(*registry);
-  prometheus::Family<prometheus::Counter>& applies =
-      BuildCounter()
-          .Name("tsc_agent_applies_total")
-          .Help("SetTscState by result and, for errors, reason.")
-          .Register(*registry);
-  prometheus::Family<prometheus::Counter>& ioctl_errors =
-      BuildCounter()
-          .Name("tsc_agent_kvm_ioctl_errors_total")
-          .Help("KVM ioctls that failed within a VMM, by ioctl and errno.")
-          .Register(*registry);
-  prometheus::Gauge& last_phase_spread =
-      BuildGauge()
-          .Name("tsc_agent_last_apply_phase_spread_ticks")
-          .Help("Largest difference between two guest TSCs after the last apply, in TSC ticks.")
-          .Register(*registry)
+  Family<Counter>& rpc_started =
+      Counters(*registry, "grpc_server_started_total", "RPCs started on the server.");
+  Family<Counter>& rpc_handled =
+      Counters(*registry, "grpc_server_handled_total",
+               "RPCs completed on the server, regardless of success or failure.");
+  Family<Histogram>& rpc_seconds =
+      Histograms(*registry, "grpc_server_handling_seconds",
+                 "Time from the handler's start to the RPC's completion.");
+
+  Family<Counter>& captures = Counters(*registry, "tsc_agent_captures_total",
+                                       "GetTscState by result and, for errors, reason.");
+  Family<Counter>& applies = Counters(*registry, "tsc_agent_applies_total",
+                                      "SetTscState by result and, for errors, reason.");
+  Family<Counter>& phases =
+      Counters(*registry, "tsc_agent_handoff_phases_total",
+               "Phases of handoffs that ended, by side, result and, for errors, reason.");
+  Family<Histogram>& phase_seconds =
+      Histograms(*registry, "tsc_agent_handoff_phase_seconds",
+                 "Time that a phase of a handoff took the agent, of those that succeeded.");
+  Family<Histogram>& step_seconds =
+      Histograms(*registry, "tsc_agent_handoff_step_seconds",
+                 "Time that a step within a capture or an apply took.");
+
+  Family<Counter>& ioctl_errors =
+      Counters(*registry, "tsc_agent_kvm_ioctl_errors_total",
+               "KVM ioctls that failed within a VMM, by ioctl and errno.");
+  Family<Counter>& readback_failures =
+      Counters(*registry, "tsc_agent_readback_failures_total",
+               "Applies undone because KVM did not keep a value that it had accepted.");
+  Family<Counter>& rollbacks = Counters(
+      *registry, "tsc_agent_rollbacks_total",
+      "Writes that failed half-way: restored, or failed, which leaves the VM unfit to run.");
+
+  Gauge& last_phase_spread =
+      Gauges(*registry, "tsc_agent_last_apply_phase_spread_ticks",
+             "Largest difference between two guest TSCs after the last apply, in TSC ticks.")
           .Add({});
-  prometheus::Gauge& last_phase_error =
-      BuildGauge()
-          .Name("tsc_agent_last_apply_phase_error_ticks")
-          .Help(
-              "Change of the phase between guest TSCs by the last apply, in TSC ticks; 0 is exact.")
-          .Register(*registry)
+  Gauge& last_phase_error =
+      Gauges(*registry, "tsc_agent_last_apply_phase_error_ticks",
+             "Change of the phase between guest TSCs by the last apply, in TSC ticks; 0 is exact.")
           .Add({});
-  prometheus::Gauge& last_elapsed = BuildGauge()
-                                        .Name("tsc_agent_last_apply_elapsed_seconds")
-                                        .Help("Time from capture to the last apply.")
-                                        .Register(*registry)
-                                        .Add({});
-  prometheus::Gauge& last_error_bound =
-      BuildGauge()
-          .Name("tsc_agent_last_apply_error_bound_seconds")
-          .Help("Stated bound on the error of guest time of the last apply that had one.")
-          .Register(*registry)
+  Gauge& last_elapsed = Gauges(*registry, "tsc_agent_last_apply_elapsed_seconds",
+                               "Time from capture to the last apply.")
+                            .Add({});
+  Gauge& last_error_bound =
+      Gauges(*registry, "tsc_agent_last_apply_error_bound_seconds",
+             "Stated bound on the error of guest time of the last apply that had one.")
           .Add({});
-  prometheus::Gauge& last_rate_error =
-      BuildGauge()
-          .Name("tsc_agent_last_apply_rate_error_ratio")
-          .Help("By how much the guest of the last apply runs faster than its own frequency.")
-          .Register(*registry)
+  Gauge& last_rate_error =
+      Gauges(*registry, "tsc_agent_last_apply_rate_error_ratio",
+             "By how much the guest of the last apply runs faster than its own frequency.")
           .Add({});
-  prometheus::Histogram& commit_wait =
-      BuildHistogram()
-          .Name("tsc_agent_commit_wait_seconds")
-          .Help("Time that applies waited until it was certain that time had passed.")
-          .Register(*registry)
+  Histogram& elapsed = Histograms(*registry, "tsc_agent_apply_elapsed_seconds",
+                                  "Time from capture to apply, by which guest time moved on.")
+                           .Add({}, kLatencyBuckets);
+  Histogram& error_bound = Histograms(*registry, "tsc_agent_apply_error_bound_seconds",
+                                      "Stated bounds on the error of guest time.")
+                               .Add({}, kLatencyBuckets);
+  Histogram& commit_wait =
+      Histograms(*registry, "tsc_agent_commit_wait_seconds",
+                 "Time that applies waited until it was certain that time had passed.")
           .Add({}, kLatencyBuckets);
-  prometheus::Counter& untrusted_applies =
-      BuildCounter()
-          .Name("tsc_agent_untrusted_clock_applies_total")
-          .Help("Applies for which the caller accepted a clock that was not trusted.")
-          .Register(*registry)
+  Counter& phase_errors = Counters(*registry, "tsc_agent_phase_errors_total",
+                                   "Applies after which the phase was not what it was before.")
+                              .Add({});
+  Counter& phase_changes =
+      Counters(*registry, "tsc_agent_phase_changes_total",
+               "Times that the phase of a VM's TSCs was found changed, by no handoff.")
           .Add({});
-  prometheus::Family<prometheus::Counter>& handoff_changes =
-      BuildCounter()
-          .Name("tsc_agent_handoff_changes_total")
-          .Help("Handoffs that came into a state, by side and state.")
-          .Register(*registry);
-  prometheus::Counter& permit_violations =
-      BuildCounter()
-          .Name("tsc_agent_permit_violations_total")
-          .Help("Times that a VM was found running without the agent's permit.")
-          .Register(*registry)
+  Counter& untrusted_applies =
+      Counters(*registry, "tsc_agent_untrusted_clock_applies_total",
+               "Applies for which the caller accepted a clock that was not trusted.")
           .Add({});
-  prometheus::Histogram& journal_commit =
-      BuildHistogram()
-          .Name("tsc_agent_journal_commit_seconds")
-          .Help("Time to make changes durable in the journal, with its sync of the disk.")
-          .Register(*registry)
+
+  Family<Counter>& handoff_changes =
+      Counters(*registry, "tsc_agent_handoff_changes_total",
+               "Handoffs that came into a state, by side and state.");
+  Counter& permit_violations =
+      Counters(*registry, "tsc_agent_permit_violations_total",
+               "Times that a VM was found running without the agent's permit.")
+          .Add({});
+  Histogram& journal_commit =
+      Histograms(*registry, "tsc_agent_journal_commit_seconds",
+                 "Time to make changes durable in the journal, with its sync of the disk.")
           .Add({}, kLatencyBuckets);
-  PeerGauges peers{*registry};
-  prometheus::Family<prometheus::Gauge>& build_info =
-      BuildGauge()
-          .Name("tsc_agent_build_info")
-          .Help("1, labelled with the agent's version.")
-          .Register(*registry);
+  PeerGauges peers{*registry, kMaxPeers};
+  Gauge& error_bound_limit =
+      Gauges(*registry, "tsc_agent_error_bound_limit_seconds",
+             "The --max-error: an apply whose bound would be above this is refused.")
+          .Add({});
+  Gauge& start_time = Gauges(*registry, "process_start_time_seconds",
+                             "When the process started, in seconds since the Unix epoch.")
+                          .Add({});
+  Family<Gauge>& build_info =
+      Gauges(*registry, "tsc_agent_build_info", "1, labelled with the agent's version.");
 
   std::unique_ptr<prometheus::Exposer> exposer;  // ends before what it exposes
 };
 
-Metrics::Metrics(const std::string& grpc_service, const std::vector<std::string>& methods,
-                 const std::string& version, std::function<LiveValues()> live)
-    : impl_(std::make_unique<Impl>(std::move(live))) {
-  impl_->grpc_service = grpc_service;
-  impl_->build_info.Add({{"version", version}}).Set(1);
-  impl_->captures.Add({{"result", "ok"}, {"reason", ""}});
-  impl_->applies.Add({{"result", "ok"}, {"reason", ""}});
-  for (const char* state : {"CAPTURED", "RELEASED", "ABORTED"})
-    impl_->handoff_changes.Add({{"side", "source"}, {"state", state}});
-  for (const char* state : {"EMPTY", "APPLYING", "APPLIED", "ACTIVE", "ABORTED"})
-    impl_->handoff_changes.Add({{"side", "destination"}, {"state", state}});
-  for (const std::string& method : methods) {
-    impl_->rpc_started.Add({{"grpc_service", grpc_service}, {"grpc_method", method}});
-    impl_->rpc_handled.Add(
-        {{"grpc_service", grpc_service}, {"grpc_method", method}, {"grpc_code", "OK"}});
-    impl_->rpc_seconds.Add({{"grpc_service", grpc_service}, {"grpc_method", method}},
-                           kLatencyBuckets);
+void Metrics::Impl::MakeRpcs(const MetricsOptions& options) {
+  for (const std::string& method : options.methods) {
+    rpc_started.Add(Rpc(method));
+    rpc_seconds.Add(Rpc(method), kLatencyBuckets);
+    for (const std::string& code : options.codes)
+      rpc_handled.Add(With(Rpc(method), {{"grpc_code", code}}));
   }
+}
+
+void Metrics::Impl::MakeResults(const std::vector<std::string>& reasons) {
+  std::vector<std::string> results = reasons;
+  results.emplace_back();  // success
+  for (const std::string& reason : results) {
+    captures.Add(ResultLabels(reason));
+    applies.Add(ResultLabels(reason));
+    for (const PhaseName& phase : kPhases)
+      phases.Add(With(PhaseLabels(phase), ResultLabels(reason)));
+  }
+  for (const PhaseName& phase : kPhases) phase_seconds.Add(PhaseLabels(phase), kLatencyBuckets);
+  for (const StepName& step : kSteps) step_seconds.Add(StepLabels(step), kLatencyBuckets);
+}
+
+void Metrics::Impl::MakeFaults(const std::vector<std::string>& ioctls) {
+  for (const std::string& ioctl : ioctls) ioctl_errors.Add({{"ioctl", ioctl}, {"errno", "other"}});
+  for (const char* result : {"restored", "failed"}) rollbacks.Add({{"result", result}});
+  for (const char* value : kReadBacks) readback_failures.Add({{"value", value}});
+}
+
+void Metrics::Impl::MakeStates() {
+  for (const char* state : {"CAPTURED", "RELEASED", "ABORTED"})
+    handoff_changes.Add({{"side", "source"}, {"state", state}});
+  for (const char* state : {"EMPTY", "APPLYING", "APPLIED", "ACTIVE", "ABORTED"})
+    handoff_changes.Add({{"side", "destination"}, {"state", state}});
+}
+
+Metrics::Metrics(const MetricsOptions& options, std::function<LiveValues()> live)
+    : impl_(std::make_unique<Impl>(options, std::move(live))) {
+  impl_->build_info.Add({{"version", options.version}}).Set(1);
+  impl_->start_time.SetToCurrentTime();
+  impl_->error_bound_limit.Set(static_cast<double>(options.max_error_ns) * kSecondsPerNs);
+  impl_->MakeRpcs(options);
+  impl_->MakeResults(options.reasons);
+  impl_->MakeFaults(options.ioctls);
+  impl_->MakeStates();
 }
 
 Metrics::~Metrics() = default;
@@ -293,26 +278,32 @@ absl::StatusOr<int> Metrics::Expose(const std::string& address) {
 }
 
 void Metrics::RpcStarted(const std::string& method) {
-  impl_->rpc_started.Add({{"grpc_service", impl_->grpc_service}, {"grpc_method", method}})
-      .Increment();
+  impl_->rpc_started.Add(impl_->Rpc(method)).Increment();
 }
 
 void Metrics::RpcHandled(const std::string& method, const std::string& code, absl::Duration took) {
-  impl_->rpc_handled
-      .Add({{"grpc_service", impl_->grpc_service}, {"grpc_method", method}, {"grpc_code", code}})
-      .Increment();
-  impl_->rpc_seconds
-      .Add({{"grpc_service", impl_->grpc_service}, {"grpc_method", method}}, kLatencyBuckets)
-      .Observe(absl::ToDoubleSeconds(took));
+  impl_->rpc_handled.Add(With(impl_->Rpc(method), {{"grpc_code", code}})).Increment();
+  impl_->rpc_seconds.Add(impl_->Rpc(method), kLatencyBuckets).Observe(absl::ToDoubleSeconds(took));
 }
 
 void Metrics::CaptureDone(const std::string& reason) {
-  impl_->captures.Add({{"result", reason.empty() ? "ok" : "error"}, {"reason", reason}})
-      .Increment();
+  impl_->captures.Add(ResultLabels(reason)).Increment();
 }
 
 void Metrics::ApplyDone(const std::string& reason) {
-  impl_->applies.Add({{"result", reason.empty() ? "ok" : "error"}, {"reason", reason}}).Increment();
+  impl_->applies.Add(ResultLabels(reason)).Increment();
+}
+
+void Metrics::PhaseDone(Phase phase, const std::string& reason, absl::Duration took) {
+  const Labels labels = PhaseLabels(NameOf(phase));
+  impl_->phases.Add(With(labels, ResultLabels(reason))).Increment();
+  if (!reason.empty()) return;
+  impl_->phase_seconds.Add(labels, kLatencyBuckets).Observe(absl::ToDoubleSeconds(took));
+}
+
+void Metrics::StepTook(Step step, absl::Duration took) {
+  impl_->step_seconds.Add(StepLabels(kSteps.at(static_cast<size_t>(step))), kLatencyBuckets)
+      .Observe(absl::ToDoubleSeconds(took));
 }
 
 void Metrics::Applied(const AppliedValues& values) {
@@ -320,10 +311,14 @@ void Metrics::Applied(const AppliedValues& values) {
   impl_->last_phase_error.Set(static_cast<double>(values.phase_error_ticks));
   impl_->last_elapsed.Set(static_cast<double>(values.elapsed_ns) * kSecondsPerNs);
   impl_->last_rate_error.Set(values.rate_error_ppm * 1e-6);
+  impl_->elapsed.Observe(static_cast<double>(values.elapsed_ns) * kSecondsPerNs);
   impl_->commit_wait.Observe(static_cast<double>(values.commit_wait_ns) * kSecondsPerNs);
+  if (values.phase_error_ticks != 0) impl_->phase_errors.Increment();
   if (values.accepted_untrusted_clock) impl_->untrusted_applies.Increment();
-  if (values.error_bound_ns >= 0)
-    impl_->last_error_bound.Set(static_cast<double>(values.error_bound_ns) * kSecondsPerNs);
+  if (values.error_bound_ns < 0) return;
+  const double bound = static_cast<double>(values.error_bound_ns) * kSecondsPerNs;
+  impl_->last_error_bound.Set(bound);
+  impl_->error_bound.Observe(bound);
 }
 
 void Metrics::Probed(const std::string& peer, const ProbeValues& values) {
@@ -334,11 +329,21 @@ void Metrics::IoctlFailed(const std::string& ioctl, const std::string& error_num
   impl_->ioctl_errors.Add({{"ioctl", ioctl}, {"errno", error_number}}).Increment();
 }
 
+void Metrics::ReadBackFailed(ReadBack value) {
+  impl_->readback_failures.Add({{"value", kReadBacks.at(static_cast<size_t>(value))}}).Increment();
+}
+
+void Metrics::RolledBack(bool restored) {
+  impl_->rollbacks.Add({{"result", restored ? "restored" : "failed"}}).Increment();
+}
+
 void Metrics::HandoffChanged(const std::string& side, const std::string& state) {
   impl_->handoff_changes.Add({{"side", side}, {"state", state}}).Increment();
 }
 
 void Metrics::PermitViolated() { impl_->permit_violations.Increment(); }
+
+void Metrics::PhaseChanged() { impl_->phase_changes.Increment(); }
 
 void Metrics::JournalCommitted(absl::Duration took) {
   impl_->journal_commit.Observe(absl::ToDoubleSeconds(took));

@@ -1,6 +1,6 @@
-// The agent's metrics; the only place that knows prometheus-cpp. All families are built in the
-// constructor, so that a handler never meets an exception of the library, and every method of the
-// API is there with 0 from the start.
+// The agent's metrics; the only package that knows prometheus-cpp. All families are built in the
+// constructor, so that a handler never meets an exception of the library, and every series that
+// may be counted is there with 0 from the start: rates see the first failure, too.
 //
 // Units are Prometheus' base units: seconds, bytes; TSC ticks where ticks are meant.
 //
@@ -10,58 +10,32 @@
 
 #include <cstdint>
 #include <functional>
-#include <map>
 #include <memory>
 #include <string>
 #include <vector>
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "server/metrics/event_values.h"
+#include "server/metrics/live_values.h"
 
 namespace tsc_handoff::metrics {
 
-// Read at each scrape.
-struct LiveValues {
-  size_t vms_in_process = 0;
-  size_t vms_cooperative = 0;
-  bool clock_trusted = false;
-  std::string clock_status = "unknown";  // one of kClockStatuses
-  int64_t clock_error_bound_ns = 0;
-  int64_t clock_age_ns = 0;
-  double clock_frequency_correction = 0;  // a ratio
-  std::map<std::string, size_t> handoffs_pending = {};  // by state, of kPendingStates
-  size_t handoffs_undecided = 0;
-  bool journal_usable = false;
-};
-
-inline constexpr const char* kPendingStates[] = {"CAPTURED", "EMPTY", "APPLYING", "APPLIED"};
-
-inline constexpr const char* kClockStatuses[] = {"unknown", "synchronised", "free-running",
-                                                 "disrupted"};
-
-// What a probe of another host's clock found.
-struct ProbeValues {
-  int64_t offset_ns = 0;
-  int64_t offset_error_ns = 0;
-  int64_t round_trip_ns = 0;
-};
-
-struct AppliedValues {
-  uint64_t phase_spread_ticks = 0;
-  uint64_t phase_error_ticks = 0;
-  int64_t elapsed_ns = 0;
-  int64_t error_bound_ns = -1;  // none
-  int64_t commit_wait_ns = 0;
-  double rate_error_ppm = 0;
-  bool accepted_untrusted_clock = false;
+// What is known when the agent starts; all that may become a label's value is there with 0 then.
+struct MetricsOptions {
+  std::string grpc_service;
+  std::vector<std::string> methods;  // of that service
+  std::vector<std::string> codes;    // gRPC's status codes
+  std::vector<std::string> reasons;  // of errors
+  std::vector<std::string> ioctls;   // that may fail
+  std::string version;
+  int64_t max_error_ns = 0;  // an apply whose bound is above this is refused
 };
 
 class Metrics {
  public:
-  // `methods` are the names of the service's methods. `live` is called at each scrape and outlives
-  // this.
-  Metrics(const std::string& grpc_service, const std::vector<std::string>& methods,
-          const std::string& version, std::function<LiveValues()> live);
+  // `live` is called at each scrape and outlives this.
+  Metrics(const MetricsOptions& options, std::function<LiveValues()> live);
   ~Metrics();
   Metrics(const Metrics&) = delete;
   Metrics& operator=(const Metrics&) = delete;
@@ -81,11 +55,19 @@ class Metrics {
   static constexpr size_t kMaxPeers = 64;
   void Probed(const std::string& peer, const ProbeValues& values);
   void IoctlFailed(const std::string& ioctl, const std::string& error_number);
+  void ReadBackFailed(ReadBack value);
+  // A write that failed half-way: every vCPU is as it was, or not even that.
+  void RolledBack(bool restored);
+  void StepTook(Step step, absl::Duration took);
+  // A phase of a handoff ended; `reason` as above. `took` is kept of those that succeeded.
+  void PhaseDone(Phase phase, const std::string& reason, absl::Duration took);
 
   // A handoff came into `state` ("CAPTURED") on its `side` ("source").
   void HandoffChanged(const std::string& side, const std::string& state);
   // A VM was found running without a permit.
   void PermitViolated();
+  // The phase between a VM's TSCs was found changed, by no handoff.
+  void PhaseChanged();
   void JournalCommitted(absl::Duration took);
 
   // What a scrape would show, in the text format.

@@ -13,9 +13,21 @@ namespace {
 using testing::HasSubstr;
 using testing::Not;
 
+const MetricsOptions kOptions = {.grpc_service = "tschandoff.v1.TscAgent",
+                                 .methods = {"GetTscState", "SetTscState"},
+                                 .codes = {"OK", "FailedPrecondition"},
+                                 .reasons = {"VM_RUNNING", "CLOCKS_DISAGREE"},
+                                 .ioctls = {"KVM_SET_MSRS"},
+                                 .version = "1.2.3",
+                                 .max_error_ns = 1'000'000};
+
 Metrics MakeMetrics(LiveValues live = {}) {
-  return Metrics("tschandoff.v1.TscAgent", {"GetTscState", "SetTscState"}, "1.2.3",
-                 [live] { return live; });
+  return Metrics(kOptions, [live] { return live; });
+}
+
+// Whether `text` has this line, which is the series and its value.
+testing::Matcher<std::string> HasLine(const std::string& line) {
+  return HasSubstr("\n" + line + "\n");
 }
 
 TEST(MetricsTest, EveryMethodIsThereWithZeroFromTheStart) {
@@ -82,12 +94,96 @@ TEST(MetricsTest, ShowsTheClocksAgeAndDrift) {
 
 TEST(MetricsTest, LiveValuesAreThoseOfTheMomentOfTheScrape) {
   LiveValues live;
-  Metrics metrics("service", {}, "1.2.3", [&live] { return live; });
+  Metrics metrics(kOptions, [&live] { return live; });
   EXPECT_THAT(metrics.Text(), HasSubstr("\ntsc_agent_clock_trusted 0\n"));
   live.clock_trusted = true;
-  live.vms_cooperative = 3;
+  live.vms[{"cooperative", "running"}] = 3;
+  live.observed = {.vms = 5, .out_of_phase = 2, .most_spread_ticks = 35'000};
   EXPECT_THAT(metrics.Text(), HasSubstr("\ntsc_agent_clock_trusted 1\n"));
-  EXPECT_THAT(metrics.Text(), HasSubstr("\ntsc_agent_vms{port=\"cooperative\"} 3\n"));
+  EXPECT_THAT(metrics.Text(), HasLine("tsc_agent_vms{port=\"cooperative\",state=\"running\"} 3"));
+  EXPECT_THAT(metrics.Text(), HasLine("tsc_agent_observed_vms 5"));
+  EXPECT_THAT(metrics.Text(), HasLine("tsc_agent_observed_vms_out_of_phase 2"));
+  EXPECT_THAT(metrics.Text(), HasLine("tsc_agent_observed_phase_spread_max_ticks 35000"));
+}
+
+TEST(MetricsTest, EveryResultIsThereWithZeroFromTheStart) {
+  const std::string text = MakeMetrics().Text();
+  for (const char* line :
+       {"grpc_server_handled_total{grpc_code=\"FailedPrecondition\",grpc_method=\"SetTscState\","
+        "grpc_service=\"tschandoff.v1.TscAgent\"} 0",
+        "tsc_agent_captures_total{reason=\"VM_RUNNING\",result=\"error\"} 0",
+        "tsc_agent_handoff_phases_total{phase=\"apply\",reason=\"CLOCKS_DISAGREE\",result="
+        "\"error\","
+        "side=\"destination\"} 0",
+        "tsc_agent_handoff_phase_seconds_count{phase=\"commit\",side=\"source\"} 0",
+        "tsc_agent_kvm_ioctl_errors_total{errno=\"other\",ioctl=\"KVM_SET_MSRS\"} 0",
+        "tsc_agent_rollbacks_total{result=\"failed\"} 0",
+        "tsc_agent_readback_failures_total{value=\"kvmclock\"} 0",
+        "tsc_agent_vms{port=\"in_process\",state=\"unknown\"} 0"}) {
+    EXPECT_THAT(text, HasLine(line));
+  }
+}
+
+TEST(MetricsTest, APhaseThatSucceededLeavesItsDuration) {
+  Metrics metrics = MakeMetrics();
+  metrics.PhaseDone(Phase::kApply, "", absl::Milliseconds(3));
+  metrics.PhaseDone(Phase::kApply, "CLOCKS_DISAGREE", absl::Seconds(3));
+  const std::string text = metrics.Text();
+  for (const char* line :
+       {"tsc_agent_handoff_phases_total{phase=\"apply\",reason=\"\",result=\"ok\","
+        "side=\"destination\"} 1",
+        "tsc_agent_handoff_phases_total{phase=\"apply\",reason=\"CLOCKS_DISAGREE\",result="
+        "\"error\","
+        "side=\"destination\"} 1",
+        "tsc_agent_handoff_phase_seconds_count{phase=\"apply\",side=\"destination\"} 1",
+        "tsc_agent_handoff_phase_seconds_sum{phase=\"apply\",side=\"destination\"} 0.003"}) {
+    EXPECT_THAT(text, HasLine(line));
+  }
+}
+
+TEST(MetricsTest, EachPhaseStepAndReadBackHasItsName) {
+  Metrics metrics = MakeMetrics();
+  metrics.PhaseDone(Phase::kDestinationAbort, "", absl::Seconds(1));
+  metrics.StepTook(Step::kApplyProbe, absl::Seconds(1));
+  metrics.StepTook(Step::kApplyWrite, absl::Seconds(2));
+  metrics.ReadBackFailed(ReadBack::kTscAdjust);
+  metrics.RolledBack(true);
+  const std::string text = metrics.Text();
+  for (const char* line :
+       {"tsc_agent_handoff_phase_seconds_count{phase=\"abort\",side=\"destination\"} 1",
+        "tsc_agent_handoff_step_seconds_sum{phase=\"apply\",step=\"probe\"} 1",
+        "tsc_agent_handoff_step_seconds_sum{phase=\"apply\",step=\"write\"} 2",
+        "tsc_agent_readback_failures_total{value=\"tsc_adjust\"} 1",
+        "tsc_agent_rollbacks_total{result=\"restored\"} 1",
+        "tsc_agent_rollbacks_total{result=\"failed\"} 0"}) {
+    EXPECT_THAT(text, HasLine(line));
+  }
+}
+
+TEST(MetricsTest, OnlyVmsThatAreShownHaveSeriesOfTheirOwn) {
+  EXPECT_THAT(MakeMetrics().Text(), Not(HasSubstr("vm=")));
+  const std::string text = MakeMetrics({.shown_vms = {{.vm_id = "db-7",
+                                                       .run_state = "running",
+                                                       .vcpus = 4,
+                                                       .phase_spread_ticks = 17},
+                                                      {.vm_id = "web"}}})
+                               .Text();
+  for (const char* line :
+       {"tsc_agent_vm_vcpus{vm=\"db-7\"} 4", "tsc_agent_vm_running{vm=\"db-7\"} 1",
+        "tsc_agent_vm_phase_spread_ticks{vm=\"db-7\"} 17", "tsc_agent_vm_running{vm=\"web\"} 0"}) {
+    EXPECT_THAT(text, HasLine(line));
+  }
+  EXPECT_THAT(text, Not(HasSubstr("phase_spread_ticks{vm=\"web\"")));
+}
+
+TEST(MetricsTest, AChangedPhaseIsCounted) {
+  Metrics metrics = MakeMetrics();
+  metrics.Applied({.phase_error_ticks = 0});
+  EXPECT_THAT(metrics.Text(), HasLine("tsc_agent_phase_errors_total 0"));
+  metrics.Applied({.phase_error_ticks = 1});
+  metrics.PhaseChanged();
+  EXPECT_THAT(metrics.Text(), HasLine("tsc_agent_phase_errors_total 1"));
+  EXPECT_THAT(metrics.Text(), HasLine("tsc_agent_phase_changes_total 1"));
 }
 
 TEST(MetricsTest, AnApplyLeavesItsFigures) {

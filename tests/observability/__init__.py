@@ -1,0 +1,1 @@
+"""Metrics, rules, alerts, dashboards and runbooks, against the real Prometheus and a real browser."""
