@@ -119,13 +119,19 @@ void RunToItsEnd(AgentClient& source, AgentClient& destination, const HandoffReq
   HandoffRun run(RunOptions(request, report->handoff_id));
   StepTimer timer(request);
   std::optional<absl::Duration> began;
-  bool stopped = false;
+  absl::Status cut;  // why it was not run to its end
   while (const AgentCall* call = run.next()) {
-    if (call->delay > absl::ZeroDuration()) stopped = !request.time.sleep(call->delay);
-    stopped = stopped || (request.stop && request.stop());
-    if (stopped) break;
+    const bool patient = call->delay == absl::ZeroDuration() || request.time.sleep(call->delay);
+    const bool begins = call->step == HandoffStep::kCapture && !began.has_value();
+    if (begins && request.before_capture) {
+      timer.End(true);
+      cut = request.before_capture();
+    }
+    if (cut.ok() && (!patient || (request.stop && request.stop())))
+      cut = absl::CancelledError("stopped as asked");
+    if (!cut.ok()) break;
     timer.Begin(call->step);
-    if (call->step == HandoffStep::kCapture && !began.has_value()) began = timer.started();
+    if (begins) began = timer.started();
     AgentClient& agent = call->at == At::kSource ? source : destination;
     auto answer = agent.Call(call->request);
     if (answer.ok()) {
@@ -135,10 +141,10 @@ void RunToItsEnd(AgentClient& source, AgentClient& destination, const HandoffReq
     }
   }
   const HandoffResult& result = run.result();
-  timer.End(!stopped && result.status.ok());
+  timer.End(cut.ok() && result.status.ok());
   const bool begun = began.has_value() || request.goal != HandoffGoal::kFinish;
-  report->end = !stopped ? result.end : begun ? HandoffEnd::kPending : HandoffEnd::kNothingDone;
-  report->status = stopped ? absl::CancelledError("stopped as asked") : result.status;
+  report->end = cut.ok() ? result.end : begun ? HandoffEnd::kPending : HandoffEnd::kNothingDone;
+  report->status = cut.ok() ? result.status : cut;
   report->silent = result.silent;
   report->source_agent = result.source_agent;
   report->source = result.source;

@@ -59,6 +59,9 @@ struct HandoffRequest {
   // OPTIONAL. Called on this thread around each step; must be quick, for guest time passes
   // meanwhile.
   std::function<void(const HandoffProgress&)> progress;
+  // OPTIONAL. Called once with kFinish, after both VMs were found and before the capture: here the
+  // VM may still run, and is paused when this returns. An error ends it, with nothing done.
+  std::function<absl::Status()> before_capture;
   // OPTIONAL. Asked before each call; true leaves the handoff as it is then.
   std::function<bool()> stop;
   TimeSource time = SystemTime();

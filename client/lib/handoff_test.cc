@@ -208,6 +208,30 @@ TEST_F(HandoffTest, AStopBeforeTheCaptureLeavesNothingBegun) {
   EXPECT_EQ(from_.CallCount("GetTscState"), 0);
 }
 
+TEST_F(HandoffTest, WhatComesBeforeTheCaptureIsDoneOnceAfterBothVmsWereFound) {
+  std::vector<std::string> order;
+  request_.before_capture = [&order] {
+    order.push_back("before_capture");
+    return absl::OkStatus();
+  };
+  request_.progress = [&order](const HandoffProgress& progress) {
+    if (progress.event == HandoffProgress::Event::kDone) order.push_back(NameOf(progress.step));
+  };
+  from_.FailNext("GetTscState", {absl::StatusCode::kUnavailable, "busy", "VM_BUSY", {}});
+  const HandoffReport report = Run();
+  ASSERT_TRUE(report.status.ok()) << report.status;
+  EXPECT_THAT(order, testing::ElementsAre("check", "before_capture", "capture", "apply",
+                                          "commit source", "commit destination"));
+}
+
+TEST_F(HandoffTest, WhatFailsBeforeTheCaptureLeavesNothingBegun) {
+  request_.before_capture = [] { return absl::AbortedError("the migration failed"); };
+  const HandoffReport report = Run();
+  EXPECT_EQ(report.end, HandoffEnd::kNothingDone);
+  EXPECT_EQ(report.status, absl::AbortedError("the migration failed"));
+  EXPECT_EQ(from_.CallCount("GetTscState"), 0);
+}
+
 TEST_F(HandoffTest, LooksAreRepeatedAsOftenAsAsked) {
   const FakeError away{absl::StatusCode::kUnavailable, "away", "", {}};
   to_.FailNext("GetVm", away, 3);

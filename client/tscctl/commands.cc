@@ -15,8 +15,10 @@
 #include "client/tscctl/evacuate.h"
 #include "client/tscctl/handoff_commands.h"
 #include "client/tscctl/json_output.h"
+#include "client/tscctl/migrate_qemu.h"
 #include "client/tscctl/report.h"
 #include "client/tscctl/state_file.h"
+#include "client/tscctl/vm_report.h"
 #include "server/base/version.h"
 
 namespace tsc_handoff::tscctl {
@@ -177,6 +179,7 @@ Result RunCommand(const Options& options, Io& io) {
       options.command == Command::kAbort)
     return RunHandoff(options, io);
   if (options.command == Command::kEvacuate) return RunEvacuate(options, io);
+  if (options.command == Command::kMigrateQemu) return RunMigrateQemu(options, io);
   if (options.command == Command::kClock) return RunClock(options, io);
   absl::StatusOr<std::unique_ptr<AgentClient>> agent = ConnectTo(options.agent, options);
   if (!agent.ok()) return UsageFailure(agent.status().message(), "tscctl --help");

@@ -132,13 +132,24 @@ absl::Status FindVms(Evacuation* evacuation) {
   for (EvacuationHost& target : evacuation->targets) {
     const auto vms = target.agent->ListVms();
     if (!vms.ok()) return vms.status();
-    for (const v1::Vm& vm : *vms) waiting[vm.vm_id()].push_back(&target);
+    for (const v1::Vm& vm : *vms) {
+      if (vm.unreachable() == v1::ERROR_REASON_UNSPECIFIED) waiting[vm.vm_id()].push_back(&target);
+    }
   }
   const auto vms = evacuation->source.agent->ListVms();
   if (!vms.ok()) return vms.status();
   for (const v1::Vm& vm : *vms) {
     // One that may not run here has left, or has not arrived: not this host's to hand over.
     if (!vm.may_run() || !evacuation->known.insert(vm.vm_id()).second) continue;
+    if (vm.unreachable() != v1::ERROR_REASON_UNSPECIFIED) {
+      EvacuationDone done;
+      done.job.vm_id = vm.vm_id();
+      done.why = {v1::ErrorReason_Name(vm.unreachable()), vm.unreachable_reason(),
+                  "Let the agent reach it (`tscctl vms` says what is in the way), or move it by "
+                  "other means."};
+      evacuation->left_out.push_back(std::move(done));
+      continue;
+    }
     const auto found = waiting.find(vm.vm_id());
     if (found == waiting.end()) {
       EvacuationDone done;

@@ -12,7 +12,7 @@ inline constexpr char kMainDescription[] =
 Each host runs a tsc-agent. `handoff` takes the TSC state of a paused VM from one and gives it to the other, so that
 at most one host may run the VM. The phase between the vCPUs arrives bit-exact; guest time moves on by the time that
 really passed, within the error bound that is printed. Whatever dies on the way, `resume` goes on. `get` and `set` read
-and write a VM's TSCs without a handoff. tscctl never pauses or resumes a VM.)";
+and write a VM's TSCs without a handoff. Only migrate-qemu pauses or resumes a VM.)";
 
 inline constexpr char kExitCodes[] =
     R"(Exit codes:
@@ -35,6 +35,7 @@ inline constexpr char kMainFooter[] =
   tscctl handoff vm1 --from host1:50051 --to host2:50051  pause vm1 first; resume it on host2 after
   tscctl handoffs --stuck                                 what has somebody left unfinished?
   tscctl evacuate --from host1:50051 --to host2:50051     all VMs of a host, 16 at a time
+  tscctl migrate-qemu --help                              a whole live migration of a stock QEMU's VM
   tscctl handoff --help                                   each command has its own help
 
 Output is for people by default; -o json gives stable JSON on stdout, and an error object on stderr.
@@ -76,7 +77,11 @@ inline constexpr char kVmsFooter[] =
   tscctl vms
   tscctl vms -o json | jq -r '.vms[].vm_id'
 
-The state is what the agent saw last; it does not disturb the VMs to ask.
+The state is what the agent saw last; it does not disturb the VMs to ask. PORT is how the agent reaches the VM: its
+VMM registered (cooperative, in-process), the agent attaches to it (attached), or it only sees it (none). HANDOFF says
+whether get, set and handoff are possible, once the VM is paused. PHASE SPREAD is how far apart its vCPUs' TSCs are,
+and EQUAL whether they have one offset and ratio, which KVM's master clock needs; both as seen in debugfs, "-" where
+they are not.
 )";
 
 inline constexpr char kGetFooter[] =
@@ -190,6 +195,34 @@ skipped (not begun).
 
 JSON (-o json): moved, aborted, pending, skipped (numbers of VMs), not_begun, seconds, and vms[] with vm, to, outcome,
 handoff_id, reason, message, next_step. Those not begun since it was interrupted are counted only.
+)";
+
+inline constexpr char kMigrateQemuFooter[] =
+    R"(Examples:
+  on host2:  qemu-system-x86_64 ... -name guest=vm1 -S -incoming tcp:10.0.0.2:4444 -qmp unix:/run/vm1.qmp,server=on,wait=off
+  ssh -L 4450:/run/vm1.qmp host2
+  tscctl migrate-qemu --from unix:/run/tsc-handoff/agent.sock --to host2:50051 --vm vm1 --from-qmp unix:/run/vm1.qmp \
+         --to-qmp 127.0.0.1:4450 --migrate-uri tcp:10.0.0.2:4444
+
+QEMU and the guest know nothing of it; both agents run with --attach=on, or the VMs are registered. QEMU moves memory and
+devices while the guest runs; then the vCPUs stand on both sides, their TSCs are handed over, and only then the
+destination gets its `cont`: the guest's TSC has counted the downtime, which QEMU alone leaves out, and the phase between
+its vCPUs is exact. What QEMU writes at `cont` itself, the guest's kvmclock, stays QEMU's (docs/qemu.md).
+
+A monitor is unix:/path/to/socket or a port of the loopback interface; QMP has no authentication. Nothing is begun
+unless both QEMUs and both agents are fit for it: the source's VM runs (or is paused), the destination waits for one with
+as many vCPUs, both are what --vm names, on KVM, within reach of their agents.
+
+Whatever fails before the source has released the VM ends with the VM on the source: QEMU's migration is cancelled, or
+the handoff is aborted, the destination's QEMU ended and the source's VM resumed. Afterwards it goes forward only. Ctrl-C
+once cancels the migration, or lets a handoff that has begun come to its end; twice leaves all as it is. Where an agent
+does not answer, the VM stays paused on both sides, and the message says how to go on. After success the source's QEMU is
+ended, unless --keep-source; its copy of the VM must never run again. --timeout is also that of a monitor's answers.
+
+JSON (-o json), one object: outcome (moved), plain, vm, to_vm (null with --plain), downtime_ms (from the source's STOP to
+the destination's RESUME as seen here; null for a VM that was paused), added_downtime_ms (of it, from the moment when both
+QEMUs were done), transfer_ms, transferred_bytes, qemu_downtime_ms (QEMU's own figure), handoff{} (as of `tscctl handoff`,
+or null with --plain). On a failure the error object of -o json has the reason and, as situation, where the VM is.
 )";
 
 inline constexpr char kDecodeFooter[] =

@@ -12,6 +12,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "client/lib/agent_client.h"
+#include "client/qmp/qmp_address.h"
 #include "client/tscctl/help_text.h"
 #include "client/tscctl/peer_address.h"
 #include "server/base/version.h"
@@ -193,6 +194,41 @@ void AddClockCommand(CLI::App* app, Options* options) {
       ->needs(b);
 }
 
+void AddMigrateQemuCommand(CLI::App* app, Options* options, Raw* raw) {
+  CLI::App* migrate =
+      AddCommand(app, "migrate-qemu", "Live-migrate a stock QEMU's VM, and hand its TSCs over",
+                 kMigrateQemuFooter, Command::kMigrateQemu, options);
+  QemuOptions* qemu = &options->qemu;
+  const auto agent = [migrate](const char* name, std::string* value, const char* help) {
+    migrate->add_option(name, *value, help)->type_name("ADDRESS");
+  };
+  agent("--from", &options->from, "The source's agent");
+  agent("--to", &options->to, "The destination's agent");
+  migrate->add_option("--vm", options->vm, "The VM's id at the source's agent")->type_name("VM");
+  migrate
+      ->add_option("--to-vm", raw->to_vm,
+                   "The VM's id at the destination's agent (default: the same)")
+      ->type_name("VM");
+  const auto required = [migrate](const char* name, std::string* value, const char* type,
+                                  const char* help) {
+    migrate->add_option(name, *value, help)->type_name(type)->required();
+  };
+  required("--from-qmp", &qemu->from_qmp, "ADDRESS", "The source QEMU's monitor");
+  required("--to-qmp", &qemu->to_qmp, "ADDRESS", "The destination QEMU's monitor");
+  required("--migrate-uri", &qemu->migrate_uri, "URI", "Where the source's QEMU sends the VM");
+  migrate
+      ->add_option("--incoming", qemu->incoming,
+                   "Where the destination's QEMU listens, if started with `-incoming defer`")
+      ->type_name("URI");
+  migrate->add_flag("--plain", qemu->plain,
+                    "As QEMU alone does it, without agents: for comparison");
+  migrate->add_flag("--keep-source", qemu->keep_source,
+                    "Leave the source's QEMU with its paused copy instead of ending it");
+  migrate->add_option("--id", options->handoff_id, "Name the handoff so (default: a new UUID)")
+      ->type_name("ID");
+  AddHandoffApplyOptions(migrate, options, raw);
+}
+
 void Declare(CLI::App* app, Options* options, Raw* raw) {
   app->name("tscctl");
   app->footer(std::string(kMainFooter) + "\n" + kExitCodes);
@@ -272,6 +308,8 @@ void Declare(CLI::App* app, Options* options, Raw* raw) {
       ->check(CLI::Range(1, kMaxParallel).description(""));
   AddHandoffApplyOptions(evacuate, options, raw);
 
+  AddMigrateQemuCommand(app, options, raw);
+
   CLI::App* decode = AddCommand(app, "decode", "Show a TSC state that was kept in a file",
                                 kDecodeFooter, Command::kDecode, options);
   decode->add_option("FILE", options->file, "As `get --out` wrote it")->required()->type_name("");
@@ -305,10 +343,10 @@ Problem FinishApply(const Raw& raw, Options* options) {
     if (!problem.empty()) return problem;
     apply->set_max_elapsed_ns(static_cast<uint64_t>(absl::ToInt64Nanoseconds(duration)));
   }
-  if (options->command == Command::kResume || options->command == Command::kEvacuate) {
-    if (!apply->validate_only()) return "";
+  const bool is_set = options->command == Command::kSet || options->command == Command::kHandoff;
+  if (apply->validate_only() && !is_set)
     return "--validate-only is for `tscctl set` and `tscctl handoff`";
-  }
+  if (options->command == Command::kResume || options->command == Command::kEvacuate) return "";
   apply->set_vm_id(raw.to_vm.empty() ? options->vm : raw.to_vm);
   return CheckVmId(apply->vm_id());
 }
@@ -325,6 +363,30 @@ Problem CheckAddress(const std::string& address) {
 Problem CheckEnds(const Options& options) {
   Problem problem = CheckAddress(options.from);
   return problem.empty() ? CheckAddress(options.to) : problem;
+}
+
+Problem CheckMigrateQemu(const Raw& raw, Options* options) {
+  const QemuOptions& qemu = options->qemu;
+  for (const std::string& monitor : {qemu.from_qmp, qemu.to_qmp}) {
+    const absl::StatusOr<qmp::QmpAddress> address = qmp::ParseQmpAddress(monitor);
+    if (!address.ok()) return std::string(address.status().message());
+  }
+  if (qemu.from_qmp == qemu.to_qmp) return "--from-qmp and --to-qmp are the same monitor";
+  if (qemu.migrate_uri.empty()) return "--migrate-uri is empty";
+  if (qemu.plain) {
+    const bool with_agents = !options->from.empty() || !options->to.empty() || !options->vm.empty();
+    return with_agents ? "--plain asks no agent: --from, --to and --vm have no meaning with it"
+                       : "";
+  }
+  if (options->from.empty() || options->to.empty() || options->vm.empty())
+    return "--from, --to and --vm are required, except with --plain";
+  Problem problem = CheckVmId(options->vm);
+  if (problem.empty() && !options->handoff_id.empty())
+    problem = CheckId("handoff", options->handoff_id);
+  if (problem.empty()) problem = FinishApply(raw, options);
+  // QEMU sets the VM's kvmclock when it resumes it, after everything that an agent could write.
+  options->apply.set_keep_kvmclock(true);
+  return problem.empty() ? CheckEnds(*options) : problem;
 }
 
 Problem CheckClock(const Options& options) {
@@ -369,6 +431,8 @@ Problem Finish(const Raw& raw, Options* options) {
     case Command::kAbort:
       problem = CheckId("handoff", options->handoff_id);
       return problem.empty() ? CheckEnds(*options) : problem;
+    case Command::kMigrateQemu:
+      return CheckMigrateQemu(raw, options);
     case Command::kEvacuate:
       problem = FinishApply(raw, options);
       if (problem.empty()) problem = CheckAddress(options->from);
@@ -407,12 +471,12 @@ std::string Explain(const CLI::App& app, const CLI::ParseError& error) {
     return absl::StrCat(
         "\"", extras[0],
         "\" is no command; the commands are host, clock, vms, get, set, handoff, resume, abort, "
-        "handoffs, evacuate, decode and version");
+        "handoffs, evacuate, migrate-qemu, decode and version");
   }
   if (app.get_subcommands().empty() && extras.empty() &&
       dynamic_cast<const CLI::RequiredError*>(&error) != nullptr) {
     return "a command is missing: host, clock, vms, get, set, handoff, resume, abort, handoffs, "
-           "evacuate, decode or version";
+           "evacuate, migrate-qemu, decode or version";
   }
   std::string text = error.what();
   std::replace(text.begin(), text.end(), '\n', ' ');

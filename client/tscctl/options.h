@@ -25,8 +25,21 @@ enum class Command {
   kAbort,
   kHandoffs,
   kEvacuate,
+  kMigrateQemu,
   kDecode,
   kVersion,
+};
+
+// migrate-qemu: the two QEMUs.
+struct QemuOptions {
+  std::string from_qmp;
+  std::string to_qmp;
+  std::string migrate_uri;
+  // Empty: the destination listens already.
+  std::string incoming;
+  // Without a handoff, as QEMU alone does it.
+  bool plain = false;
+  bool keep_source = false;
 };
 
 struct Options {
@@ -35,15 +48,15 @@ struct Options {
   absl::Duration timeout = absl::Seconds(5);
   bool json = false;
 
-  // get, set, handoff; handoffs: empty for all VMs.
+  // get, set, handoff, migrate-qemu; handoffs: empty for all VMs.
   std::string vm;
-  // resume, abort; handoff: empty for a new one.
+  // resume, abort; handoff, migrate-qemu: empty for a new one.
   std::string handoff_id;
   // get --out, set --in, decode.
   std::string file;
   bool force = false;
-  // handoff, resume, abort, evacuate: source and destination. clock: the two agents to compare, or
-  // empty for --agent alone.
+  // handoff, resume, abort, evacuate, migrate-qemu: source and destination. clock: the two agents
+  // to compare, or empty for --agent alone.
   std::string from;
   std::string to;
   // evacuate: the destinations, and how many VMs at a time.
@@ -56,7 +69,8 @@ struct Options {
   std::string peer;
   // handoff: have the source's clock probed at the address that its agent says of itself.
   bool probe = true;
-  // set, handoff: mode, policies, whom to probe and the VM to write.
+  QemuOptions qemu;
+  // set, handoff, migrate-qemu: mode, policies, whom to probe and the VM to write.
   tschandoff::v1::SetTscStateRequest apply;
 };
 

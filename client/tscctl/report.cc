@@ -29,28 +29,6 @@ std::string SourceClock(const v1::TimeReference& reference, const Palette& palet
   return reference.leap_second() ? clock + palette.Yellow(", a leap second was near") : clock;
 }
 
-std::string PortName(v1::Vm::Port port) {
-  switch (port) {
-    case v1::Vm::PORT_IN_PROCESS:
-      return "in-process";
-    case v1::Vm::PORT_COOPERATIVE:
-      return "cooperative";
-    default:
-      return "?";
-  }
-}
-
-std::string StateName(v1::Vm::RunState state) {
-  switch (state) {
-    case v1::Vm::RUN_STATE_PAUSED:
-      return "paused";
-    case v1::Vm::RUN_STATE_RUNNING:
-      return "running";
-    default:
-      return "?";
-  }
-}
-
 std::string Deadline(uint64_t ticks) { return ticks == 0 ? "-" : Thousands(ticks); }
 
 // "clocks 20.0 us + 20.0 us, rate 2.5 us": what there is of the bound's parts, the larger kinds
@@ -163,30 +141,6 @@ void PrintHost(const v1::HostInfo& host, Io& io) {
   facts.Add("VMs", Thousands(host.vm_count()));
   if (host.simulated()) facts.Add("simulated", palette.Yellow("yes: nothing here is real"));
   facts.Print(io.out);
-}
-
-void PrintVms(const std::vector<v1::Vm>& vms, absl::string_view agent, Io& io) {
-  if (vms.empty()) {
-    io.out << "No VMs are registered at " << Printable(agent) << ".\n";
-    return;
-  }
-  Table table({{"VM"},
-               {"VCPUS", Align::kRight},
-               {"STATE"},
-               {"MAY RUN"},
-               {"PORT"},
-               {"PID", Align::kRight},
-               {"UID", Align::kRight},
-               {"REGISTERED"}});
-  for (const v1::Vm& vm : vms) {
-    const int64_t registered_ns = vm.registered_at_ns();
-    table.Add({Printable(vm.vm_id()), Thousands(vm.vcpu_count()), StateName(vm.run_state()),
-               vm.may_run() ? "yes" : absl::StrCat("no: ", Printable(vm.may_not_run_reason())),
-               PortName(vm.port()), vm.vmm_pid() == 0 ? "-" : absl::StrCat(vm.vmm_pid()),
-               absl::StrCat(vm.vmm_uid()),
-               registered_ns <= 0 ? "?" : HumanTime(static_cast<uint64_t>(registered_ns))});
-  }
-  table.Print(io.out_palette, io.out);
 }
 
 void PrintState(const client::StateView& state, size_t state_bytes, Io& io) {

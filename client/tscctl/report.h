@@ -16,8 +16,6 @@ namespace tsc_handoff::tscctl {
 
 void PrintHost(const tschandoff::v1::HostInfo& host, Io& io);
 
-void PrintVms(const std::vector<tschandoff::v1::Vm>& vms, absl::string_view agent, Io& io);
-
 // A state: vCPUs first, so that what sums it up stands last on the screen.
 void PrintState(const client::StateView& state, size_t state_bytes, Io& io);
 

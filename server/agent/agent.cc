@@ -7,6 +7,7 @@
 #include <sys/random.h>
 #include <sys/stat.h>
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <list>
@@ -19,7 +20,10 @@
 #include "absl/strings/strip.h"
 #include "absl/time/clock.h"
 #include "server/agent/clock_watch.h"
+#include "server/agent/found_vms.h"
 #include "server/agent/handoff_watch.h"
+#include "server/agent/vm_watch.h"
+#include "server/base/error.h"
 #include "server/base/socket_lock.h"
 #include "server/base/version.h"
 #include "server/handoff/handoff_controller.h"
@@ -27,9 +31,11 @@
 #include "server/handoff/tsc_operations.h"
 #include "server/metrics/metrics.h"
 #include "server/peer/grpc_peer_prober.h"
+#include "server/port/fault.h"
 #include "server/port/vmm_listener.h"
 #include "server/registry/vm_registry.h"
 #include "server/service/rpc_handlers.h"
+#include "server/service/rpc_status.h"
 #include "server/service/tsc_agent_service.h"
 
 namespace tsc_handoff::agent {
@@ -57,14 +63,47 @@ std::string RandomBytes(size_t count) {
   return bytes;
 }
 
+// As the metrics' labels have them.
+const char* NameOf(registry::PortKind port) {
+  switch (port) {
+    case registry::PortKind::kInProcess:
+      return "in_process";
+    case registry::PortKind::kCooperative:
+      return "cooperative";
+    case registry::PortKind::kAttached:
+      return "attached";
+    case registry::PortKind::kNone:
+      return "none";
+  }
+  return "none";
+}
+
+const char* NameOf(registry::RunState state) {
+  switch (state) {
+    case registry::RunState::kPaused:
+      return "paused";
+    case registry::RunState::kRunning:
+      return "running";
+    case registry::RunState::kUnknown:
+      return "unknown";
+  }
+  return "unknown";
+}
+
 class AgentImpl final : public Agent {
  public:
   AgentImpl(const Options& options, Platform platform)
       : options_(options),
         platform_(std::move(platform)),
         registry_(options.max_vms),
-        metrics_(tschandoff::v1::TscAgent::service_full_name(),
-                 service::TscAgentService::MethodNames(), kVersion, [this] { return Live(); }),
+        metrics_({.grpc_service = tschandoff::v1::TscAgent::service_full_name(),
+                  .methods = service::TscAgentService::MethodNames(),
+                  .codes = service::CodeNames(),
+                  .reasons = ReasonNames(),
+                  .ioctls = port::IoctlNames(),
+                  .version = kVersion,
+                  .max_error_ns = options.limits.max_error_ns},
+                 [this] { return Live(); }),
         prober_(*platform_.host_clock, platform_.facts.tsc.host_khz),
         timekeeper_(
             platform_.facts, *platform_.host_clock, *platform_.clock, prober_, options_.limits,
@@ -93,11 +132,13 @@ class AgentImpl final : public Agent {
                        },
                    .on_registered =
                        [this](const std::shared_ptr<registry::RegisteredVm>& vm) {
+                         if (vm_watch_.has_value()) vm_watch_->Registered(vm->identity());
                          handoffs_.VmRegistered(vm);
                        }},
                   registry_, *platform_.descriptor_check),
         handlers_({platform_.facts, registry_, timekeeper_, operations_, handoffs_,
-                   *platform_.journal, &metrics_, [this] { return PeerAddress(); }}),
+                   *platform_.journal, &metrics_, [this] { return PeerAddress(); },
+                   [this](const registry::VmIdentity& vm) { return ObservationOf(vm); }}),
         service_({handlers_, handoffs_, metrics_, pool_}) {}
 
   ~AgentImpl() override { Stop(absl::Seconds(1)); }
@@ -111,6 +152,7 @@ class AgentImpl final : public Agent {
     } else if (absl::Status status = handoffs_.Start(); !status.ok()) {
       return status;
     }
+    if (platform_.host_vms != nullptr) WatchVms();
     if (absl::Status status = listener_.Start(); !status.ok()) return status;
     if (!options_.metrics_address.empty()) {
       if (!options_.insecure_network && !IsLoopback(options_.metrics_address))
@@ -136,9 +178,47 @@ class AgentImpl final : public Agent {
       server_.reset();
     }
     listener_.Stop();
+    vm_watch_.reset();
   }
 
  private:
+  // The VMs that are there already are known before anybody asks.
+  void WatchVms() {
+    found_vms_.emplace(FoundVms::Parts{
+        .registry = registry_,
+        .boot_id = platform_.facts.boot_id,
+        .attach = [this](
+                      const discovery::FoundVm& vm,
+                      const std::string& vm_id) { return platform_.host_vms->Attach(vm, vm_id); },
+        .realtime_ns = NowNs<std::chrono::system_clock>,
+        .on_event =
+            [](const registry::VmIdentity& identity, const std::string& what) {
+              spdlog::info("vm={} vmm_pid={} {}", identity.vm_id, identity.vmm_pid, what);
+            }});
+    vm_watch_.emplace(
+        VmWatch::Parts{.host = *platform_.host_vms,
+                       .registry = registry_,
+                       .found = *found_vms_,
+                       .observations = observations_,
+                       .realtime_ns = NowNs<std::chrono::system_clock>,
+                       .on_phase_event = [this](const PhaseEvent& event) { PhaseChanged(event); },
+                       .observe_every = std::chrono::nanoseconds(options_.observe_every_ns)});
+    vm_watch_->Start();
+  }
+
+  void PhaseChanged(const PhaseEvent& event) {
+    spdlog::warn(
+        "vm={} vmm_pid={} its TSCs' phase changed on its own: spread_before_ticks={} "
+        "spread_after_ticks={}. The guest or its VMM wrote a TSC",
+        event.vm_id, event.change.vm.pid, event.change.before_ticks, event.change.after_ticks);
+    metrics_.PhaseChanged();
+  }
+
+  std::optional<observe::Observation> ObservationOf(const registry::VmIdentity& identity) const {
+    return observations_.Of(identity.vmm_pid == 0 ? getpid() : identity.vmm_pid,
+                            identity.vmm_vm_fd);
+  }
+
   static absl::Status NotLoopback(const std::string& address) {
     return absl::PermissionDeniedError(absl::StrCat(
         address,
@@ -229,14 +309,26 @@ class AgentImpl final : public Agent {
   metrics::LiveValues Live() {
     metrics::LiveValues values;
     for (const auto& vm : registry_.List("", registry_.size())) {
-      ++(vm->identity().port == registry::PortKind::kInProcess ? values.vms_in_process
-                                                               : values.vms_cooperative);
+      const registry::VmIdentity& identity = vm->identity();
+      const std::string state = NameOf(vm->run_state());
+      ++values.vms[{NameOf(identity.port), state}];
+      if (values.shown_vms.size() >= options_.metrics_per_vm) continue;
+      metrics::VmValues shown{identity.vm_id, state, identity.vcpu_ids.size()};
+      if (const auto observation = ObservationOf(identity))
+        shown.phase_spread_ticks = observation->phase_spread_ticks;
+      values.shown_vms.push_back(std::move(shown));
     }
+    const observe::Totals observed = observations_.Sum();
+    values.observed = {observed.vms, observed.out_of_phase, observed.most_spread_ticks};
     handoff::ListQuery pending;
     pending.limit = SIZE_MAX;
     pending.pending_only = true;
-    for (const handoff::HandoffView& view : handoffs_.List(pending))
+    const int64_t now_ns = NowNs<std::chrono::system_clock>();
+    for (const handoff::HandoffView& view : handoffs_.List(pending)) {
       ++values.handoffs_pending[handoff::NameOf(view.record->state)];
+      values.oldest_pending_ns =
+          std::max(values.oldest_pending_ns, now_ns - view.record->begun_at_ns);
+    }
     values.handoffs_undecided = undecided_;
     values.journal_usable = platform_.journal->unavailable_reason().empty();
     const clock::ClockQuality quality = timekeeper_.Now().quality;
@@ -256,6 +348,9 @@ class AgentImpl final : public Agent {
   handoff::Timekeeper timekeeper_;
   handoff::TscOperations operations_;
   handoff::HandoffController handoffs_;
+  observe::Observations observations_;
+  std::optional<FoundVms> found_vms_;
+  std::optional<VmWatch> vm_watch_;
   port::VmmListener listener_;
   service::RpcHandlers handlers_;
   // What it runs uses all above, also when the call is over and the server has ended.

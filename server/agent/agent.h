@@ -14,6 +14,7 @@
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "server/agent/host_vms.h"
 #include "server/base/unique_fd.h"
 #include "server/clock/clock_quality.h"
 #include "server/clock/host_clock.h"
@@ -31,6 +32,7 @@ struct Options {
   bool insecure_network = false;
   std::string vmm_socket = "/run/tsc-handoff/vmm.sock";  // empty: no socket for VMMs
   std::string metrics_address = "127.0.0.1:9464";        // empty: no metrics served
+  size_t metrics_per_vm = 0;  // VMs, in order of their ids, that have series of their own
   // HOST:PORT at which other hosts' agents reach this one, told by GetHostInfo; port 0 stands for
   // the port chosen. Empty: the first of `listen` that other hosts can reach, if any.
   std::string peer_address;
@@ -41,6 +43,8 @@ struct Options {
   int64_t keep_handoffs_ns = 30LL * 24 * 3600 * 1'000'000'000;
   size_t max_vms = 4096;
   size_t worker_threads = 16;
+  // How often the TSCs of the host's VMs are looked at from outside.
+  int64_t observe_every_ns = 5'000'000'000;
 };
 
 // What an agent stands on.
@@ -50,6 +54,8 @@ struct Platform {
   std::unique_ptr<clock::ClockView> clock;
   std::unique_ptr<port::DescriptorCheck> descriptor_check;
   std::unique_ptr<journal::Journal> journal;
+  // OPTIONAL. Null: only VMs that register are known.
+  std::unique_ptr<HostVms> host_vms;
 };
 
 class Agent {

@@ -15,12 +15,15 @@
 #include <vector>
 
 #include "server/agent/agent.h"
+#include "server/agent/linux_host_vms.h"
 #include "server/agent/options.h"
+#include "server/base/on_behalf_of.h"
 #include "server/clock/auto_clock_source.h"
 #include "server/clock/chrony_clock_source.h"
 #include "server/clock/clock_monitor.h"
 #include "server/clock/fixed_clock_source.h"
 #include "server/clock/kernel_clock_source.h"
+#include "server/discovery/vm_id_rule.h"
 #include "server/journal/sqlite_journal.h"
 
 namespace tsc_handoff::agent {
@@ -60,6 +63,22 @@ std::unique_ptr<clock::ClockView> MakeClock(const CommandLine& command_line, uin
                                                std::make_unique<clock::LinuxHostClock>());
 }
 
+void LogAttach(const discovery::FoundVm& vm, const std::string& vm_id, pid_t tid) {
+  spdlog::info("attaching: vm={} vmm_pid={} tid={} uid={} executable={} for=\"{}\"", vm_id, vm.pid,
+               tid, vm.uid, vm.executable, OnBehalfOf::Current());
+}
+
+std::unique_ptr<HostVms> MakeHostVms(const VmOptions& options) {
+  if (!options.look_for_vms()) return nullptr;
+  auto rule = discovery::VmIdRule::Create(options.vm_id_pattern);
+  if (!rule.ok()) return nullptr;  // the command line was checked
+  LinuxHostVmsOptions linux_options;
+  linux_options.rules = options.rules;
+  linux_options.allow_seccomp = options.allow_seccomp;
+  linux_options.observe = options.observe;
+  return std::make_unique<LinuxHostVms>(std::move(linux_options), *std::move(rule), LogAttach);
+}
+
 // The agent holds a descriptor for each vCPU; the usual soft limit of 1,024 would not do for one
 // large VM.
 void RaiseDescriptorLimit() {
@@ -94,6 +113,7 @@ int Run(const CommandLine& command_line) {
   platform.host_clock = std::make_unique<clock::LinuxHostClock>();
   platform.clock = MakeClock(command_line, platform.facts.tsc.host_khz);
   platform.descriptor_check = std::make_unique<port::KvmDescriptorCheck>();
+  platform.host_vms = MakeHostVms(command_line.vms);
   WarnOfHost(platform.facts);
   auto journal = journal::SqliteJournal::Open(command_line.journal);
   if (!journal.ok()) {

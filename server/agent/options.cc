@@ -25,6 +25,8 @@ constexpr char kFooter[] =
     "  tsc-agent --clock fixed:40us                  the clock is disciplined by PTP and watched "
     "by other means\n"
     "  tsc-agent --peer-address host1:50051          other agents probe this host's clock there\n"
+    "  tsc-agent --attach on --attach-user libvirt-qemu --attach-cgroup /machine.slice\n"
+    "                                                also reach stock QEMUs, but only libvirt's\n"
     "\n"
     "Then try: tscctl host; tscctl vms\n"
     "\n"
@@ -118,6 +120,10 @@ void AddOptions(CLI::App& app, CommandLine& out) {
          "--metrics", options.metrics_address,
          "Where to serve Prometheus metrics under /metrics; empty for nowhere [127.0.0.1:9464]")
       ->type_name("HOST:PORT");
+  app.add_option("--metrics-per-vm", options.metrics_per_vm,
+                 "Give this many VMs, in order of their ids, metrics of their own [0]")
+      ->check(CLI::Range(0, 10000))
+      ->type_name("N");
   app.add_option(
          "--journal", out.journal,
          "File of the handoffs that must not be forgotten; made when missing, its directory "
@@ -158,6 +164,9 @@ void AddOptions(CLI::App& app, CommandLine& out) {
                "probed");
   app.add_option("--max-vms", options.max_vms, "Serve at most this many VMs [4096]")
       ->check(CLI::Range(1, 100000));
+  AddVmOptions(app, out.vms);
+  AddDuration(app, "--observe-every", options.observe_every_ns, "How often [5s]")
+      ->group("VMs whose VMMs know nothing of the agent");
   app.add_option("--log-level", out.log_level, "trace, debug, info, warn or error [info]")
       ->check(CLI::IsMember({"trace", "debug", "info", "warn", "error"}))
       ->type_name("LEVEL");

@@ -9,6 +9,7 @@
 
 #include "absl/status/statusor.h"
 #include "server/agent/agent.h"
+#include "server/agent/vm_options.h"
 #include "server/clock/clock_tracker.h"
 
 namespace tsc_handoff::agent {
@@ -25,6 +26,7 @@ struct ClockOptions {
 struct CommandLine {
   Options options;
   ClockOptions clock;
+  VmOptions vms;
   std::string journal = "/var/lib/tsc-handoff/journal.db";
   std::string log_level = "info";
   // Not empty: print this and exit with `exit_code` (--help, --version, or a usage error).

@@ -58,11 +58,16 @@ bool HasEnded(const absl::Status& status) {
 }  // namespace
 
 AttachedPort::AttachedPort(Target target, AttachedVm vm, AttachedPortOptions options)
-    : target_(std::move(target)), vm_(std::move(vm)), options_(options) {
+    : target_(std::move(target)), vm_(std::move(vm)), options_(std::move(options)) {
   for (const tsc_kvm_vcpu& vcpu : vm_.vcpus) vcpu_fds_.push_back(vcpu.fd);
 }
 
+absl::Status AttachedPort::CheckDescriptors() const {
+  return options_.held == nullptr ? absl::OkStatus() : options_.held->CheckUnchanged(target_);
+}
+
 absl::StatusOr<bool> AttachedPort::IsPaused() {
+  if (absl::Status status = CheckDescriptors(); !status.ok()) return status;
   absl::StatusOr<bool> execute = VcpusExecute(target_, vcpu_fds_);
   if (!execute.ok()) return execute.status();
   return !*execute;
@@ -86,6 +91,10 @@ absl::StatusOr<port::Applied> AttachedPort::WriteAll(const port::ApplyOrder& ord
   head.target = order.target;
   head.target.vcpu_count = static_cast<uint32_t>(order.vcpus.size());
   absl::StatusOr<std::vector<std::byte>> job = Run(MakeJob(head, vm_, order.vcpus));
+  if (ReasonOf(job.status()) == Reason::kInternalError) {
+    // It may have been carried out all the same, as a whole; whoever reads the VM finds out.
+    return Error(Reason::kVmmGone, job.status().message(), {{"vm_id", vm_.vm_id}});
+  }
   if (!job.ok()) return job.status();
   const Layout layout(vm_.vcpus.size());
   auto before = States(*job, layout.before);
@@ -113,11 +122,12 @@ absl::StatusOr<std::vector<std::byte>> AttachedPort::Run(std::vector<std::byte> 
   if (!candidates.ok()) return candidates.status();
   absl::StatusOr<InjectionResult> result = absl::UnknownError("a process without threads");
   for (pid_t tid : *candidates) {
+    if (options_.before_injection) options_.before_injection(tid);
     OnTracingThread([&] {
       std::vector<Tracee> held;  // let go when the injection is over
       InjectionOptions options;
       options.policy = options_.policy;
-      options.timeout = port::kPortTimeout;
+      options.timeout = options_.timeout;
       options.hangs = [&] { return VcpusMayExecute(target_, vcpu_fds_, tid); };
       options.on_hang = [&] { held = HoldExecutingThreads(target_, vcpu_fds_, tid); };
       result = RunInThread(target_, tid, job, options);

@@ -7,7 +7,10 @@
 // one that begins to execute in the middle is taken out of KVM_RUN for the time that the operation
 // needs to undo what it has done. Both are kVmRunning.
 //
-// Besides VmPort's errors: kRequestInvalid with metadata `refusal` when the VMM is not to be
+// A VMM may close a descriptor, and its number may come to mean another VM's. Where the descriptors
+// are held (HeldDescriptors), each operation first compares them with the numbers.
+//
+// Besides VmPort's errors: kAttachRefused with metadata `refusal` when the VMM is not to be
 // attached to (injection.h).
 //
 // Threading: see VmPort. Each call makes a thread of its own, which ends with it.
@@ -17,12 +20,14 @@
 #include <sys/types.h>
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "server/attach/held_descriptors.h"
 #include "server/attach/refusal.h"
 #include "server/attach/target.h"
 #include "server/port/vm_port.h"
@@ -38,9 +43,15 @@ struct AttachedVm {
 
 struct AttachedPortOptions {
   AttachPolicy policy;
+  // OPTIONAL. What the VM's numbers have to mean.
+  std::shared_ptr<const HeldDescriptors> held;
+  // OPTIONAL. Called before each injection, with the thread that will be borrowed.
+  std::function<void(pid_t tid)> before_injection;
   pid_t tid =
       0;  // the thread to borrow; 0: the process's first one that is not to be refused as ended
   uint64_t ops = 0;  // for tests, see attach_kvm_job
+  // For tests on machines that are too busy to run a job in time.
+  absl::Duration timeout = port::kPortTimeout;
 };
 
 class AttachedPort final : public port::VmPort {
@@ -58,6 +69,8 @@ class AttachedPort final : public port::VmPort {
   const tsc_kvm_fault& last_fault() const { return last_fault_; }
 
  private:
+  // Whether the VM is still the one that was found.
+  absl::Status CheckDescriptors() const;
   // Runs a capture or apply job; returns it as it came back when its outcome is TSC_KVM_OK.
   absl::StatusOr<std::vector<std::byte>> Run(std::vector<std::byte> job);
   absl::StatusOr<std::vector<tsc_vcpu_state>> States(const std::vector<std::byte>& job,

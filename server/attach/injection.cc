@@ -13,10 +13,10 @@
 #include <string>
 #include <utility>
 
-#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "server/attach/embedded_code.h"
+#include "server/attach/ending.h"
 #include "server/attach/job.h"
 #include "server/attach/proc_text.h"
 #include "server/attach/stub_layout.h"
@@ -39,12 +39,6 @@ constexpr uint64_t kLastAddress = ~uint64_t{0} - 4095;  // above it are error nu
 
 uint64_t WholePages(uint64_t bytes) { return (bytes + kPage - 1) / kPage * kPage; }
 
-// Whether the thread has ended, or its process has given its memory up already.
-bool IsEnding(const Target& target, pid_t tid) {
-  auto status = target.Read(absl::StrCat("task/", tid, "/status"));
-  return !status.ok() || !absl::StrContains(*status, "VmSize:");
-}
-
 absl::Status Internal(const std::string& what) { return Error(Reason::kInternalError, what); }
 
 class Injection {
@@ -57,7 +51,7 @@ class Injection {
     if (absl::Status status = Prepare(); !status.ok()) return status;
     absl::StatusOr<Tracee> tracee = Tracee::Seize(target_, tid_);
     if (!tracee.ok()) return tracee.status();
-    tracee_ = &*tracee;
+    tracee_.emplace(*std::move(tracee));
     absl::Status status = StopThread();
     if (status.ok()) status = Redirect();
     if (!status.ok()) return status;
@@ -67,7 +61,8 @@ class Injection {
     // That the thread has ended says more than what failed for it.
     if (ReasonOf(status) == Reason::kVmmGone) return status;
     if (!done.ok()) return done;
-    if (!status.ok()) return status;
+    // A thread that was let go after the job had been read back puts itself back.
+    if (!status.ok() && !let_go_) return status;
     return InjectionResult{std::move(job), cancelled_, stopped_for_};
   }
 
@@ -75,7 +70,7 @@ class Injection {
   absl::Status Refuse(const Refusal& refusal) const {
     // One that has ended is no matter of what the caller asked for.
     return Error(
-        refusal.word == "zombie" ? Reason::kVmmGone : Reason::kRequestInvalid,
+        refusal.word == "zombie" ? Reason::kVmmGone : Reason::kAttachRefused,
         absl::StrCat("thread ", tid_, " of process ", target_.pid(), " ", refusal.sentence),
         {{"pid", absl::StrCat(target_.pid())}, {"refusal", std::string(refusal.word)}});
   }
@@ -99,6 +94,9 @@ class Injection {
     }
     if (!status.ok()) return status.status();
     if (auto refusal = WhyNotBorrow(*status, options_.policy)) return Refuse(*refusal);
+    inner_tgid_ = status->inner_tgid;
+    inner_tid_ = status->inner_tid;
+    report_signal_ = *ReportSignal(*status);
     auto maps = target_.Read("maps");
     if (!maps.ok()) return maps.status();
     auto memory = target_.OpenMemory();
@@ -134,30 +132,32 @@ class Injection {
     }
     stopped_at_ = absl::Now();
     Failpoint("attach.stopped");
-    auto status = ReadStatus();
     auto regs = tracee_->Registers();
     auto mask = tracee_->SignalMask();
-    if (!status.ok()) return status.status();
     if (!regs.ok()) return regs.status();
     if (!mask.ok()) return mask.status();
-    const std::optional<int> signal = ReportSignal(*status);
-    if (!signal) return Refuse(*WhyNotBorrow(*status, options_.policy));
-    auto rip = tracee_->AfterRestartableSequence(regs->rip);
-    if (!rip.ok()) return rip.status();
-    regs->rip = *rip;
-    registers_ = RegistersToRestore(*regs, (status->pending & ~status->blocked) == 0);
+    if (static_cast<int64_t>(regs->orig_rax) < 0) {  // in a system call there is no such sequence
+      auto rip = tracee_->AfterRestartableSequence(regs->rip);
+      if (!rip.ok()) return rip.status();
+      regs->rip = *rip;
+    }
+    registers_ = *regs;
+    if (MayAnswerEintr(*regs)) {
+      auto status = ReadStatus();
+      if (!status.ok()) return status.status();
+      registers_ = RegistersToRestore(*regs, (status->pending & ~status->blocked) == 0);
+    }
     mask_ = *mask;
-    report_signal_ = *signal;
-    return WriteStub(*status);
+    return WriteStub();
   }
 
-  absl::Status WriteStub(const TaskStatus& status) {
+  absl::Status WriteStub() {
     std::vector<unsigned char> stub(Stub().begin(), Stub().end());
     std::memcpy(&header_, stub.data(), sizeof(header_));
     header_.code_bytes = WholePages(Payload().size());
     header_.map_bytes = header_.code_bytes + WholePages(job_bytes_) + kStackBytes;
-    header_.tgid = static_cast<uint32_t>(status.inner_tgid);
-    header_.tid = static_cast<uint32_t>(status.inner_tid);
+    header_.tgid = static_cast<uint32_t>(inner_tgid_);
+    header_.tid = static_cast<uint32_t>(inner_tid_);
     header_.signal = static_cast<uint32_t>(report_signal_);
     header_.mask_during = MaskWhileBorrowed(mask_, report_signal_);
     header_.mask_after = mask_;
@@ -180,7 +180,7 @@ class Injection {
   absl::Status Redirect() {
     user_regs_struct regs = registers_;
     regs.rip = stub_address_ + header_.entry_offset;
-    regs.orig_rax = ~0ull;  // so that the kernel does not restart a system call
+    regs.orig_rax = kNoSyscall;  // so that the kernel does not restart a system call
     if (absl::Status status = tracee_->SetRegisters(regs); !status.ok()) return status;
     Failpoint("attach.redirected");
     return absl::OkStatus();
@@ -188,6 +188,7 @@ class Injection {
 
   absl::Status RunJob(std::vector<std::byte>& job) {
     const absl::Time deadline = absl::Now() + options_.timeout;
+    doing_ = "map memory";
     absl::StatusOr<user_regs_struct> regs = ContinueToReport(deadline, nullptr);
     if (!regs.ok()) return regs.status();
     Failpoint("attach.mapped");
@@ -197,14 +198,14 @@ class Injection {
                                    strerror(static_cast<int>(0 - map_address_))));
     }
     const uint64_t job_address = map_address_ + header_.code_bytes;
-    if (!Write(map_address_, Payload().data(), Payload().size()) ||
-        !Write(job_address, job.data(), job.size())) {
+    if (!WritePayloadAndJob(job)) {
       return Internal(absl::StrCat("process ", target_.pid(), ": the payload cannot be written"));
     }
     Failpoint("attach.payload_written");
     regs->r13 = 1;  // go
     if (absl::Status status = tracee_->SetRegisters(*regs); !status.ok()) return status;
     Failpoint("attach.told_to_go");
+    doing_ = "run the job";
     last_progress_at_ = absl::Now();
     regs = ContinueToReport(deadline, [this, job_address] { return Watch(job_address); });
     if (!regs.ok()) return regs.status();
@@ -214,6 +215,7 @@ class Injection {
       return Internal(
           absl::StrCat("process ", target_.pid(), ": memory cannot be made executable"));
     }
+    ran_ = true;
     if (!Read(job_address, job.data(), job.size())) {
       return Internal(absl::StrCat("process ", target_.pid(), ": the job cannot be read back"));
     }
@@ -251,7 +253,7 @@ class Injection {
     while (true) {
       if (absl::Status status = tracee_->Continue(signal); !status.ok()) return status;
       absl::StatusOr<Stop> stop = tracee_->WaitStop(deadline, idle);
-      if (absl::IsDeadlineExceeded(stop.status())) return Hung();
+      if (absl::IsDeadlineExceeded(stop.status())) return LetGo();
       if (!stop.ok()) return stop.status();
       if (stop->is_event) continue;  // a group stop, which takes effect when we let go
       absl::StatusOr<user_regs_struct> regs = tracee_->Registers();
@@ -275,13 +277,14 @@ class Injection {
            offset == header_.unmapped_offset;
   }
 
-  absl::Status Hung() {
+  // It has not reported in time: nothing can be done for it, and it goes on by itself.
+  absl::Status LetGo() {
     hung_ = true;
     let_go_ = true;
+    stopped_for_ = absl::Now() - stopped_at_;
     return Error(Reason::kVmRunning,
-                 absl::StrCat("process ", target_.pid(),
-                              ": a call that was made in it has not returned within ",
-                              absl::FormatDuration(options_.timeout)),
+                 absl::StrCat("process ", target_.pid(), ": a call that was made in it to ", doing_,
+                              " has not returned within ", absl::FormatDuration(stopped_for_)),
                  {{"pid", absl::StrCat(target_.pid())}});
   }
 
@@ -290,14 +293,9 @@ class Injection {
   absl::Status Restore() {
     if (let_go_) return absl::OkStatus();
     if (!unmapped_ && map_address_ != 0 && map_address_ <= kLastAddress) {
-      auto regs = tracee_->Registers();
-      if (!regs.ok()) return regs.status();
-      regs->rip = stub_address_ + header_.ran_offset;
-      regs->rbx = map_address_;
-      regs->orig_rax = ~0ull;
-      if (absl::Status status = tracee_->SetRegisters(*regs); !status.ok()) return status;
+      if (absl::Status status = GoToUnmap(); !status.ok()) return status;
       Failpoint("attach.removing");
-      regs = ContinueToReport(absl::Now() + kStopTimeout, nullptr);
+      auto regs = ContinueToReport(absl::Now() + kLongestStopTimeout, nullptr);
       if (!regs.ok()) return regs.status();
     }
     Failpoint("attach.unmapped");
@@ -306,12 +304,38 @@ class Injection {
     Failpoint("attach.mask_restored");
     if (absl::Status status = tracee_->SetRegisters(registers_); !status.ok()) return status;
     Failpoint("attach.registers_restored");
-    (void)WriteStubMemory(std::vector<unsigned char>(Stub().size()));
-    Failpoint("attach.stub_cleared");
     absl::Status status = tracee_->Detach();
     stopped_for_ = absl::Now() - stopped_at_;
     Failpoint("attach.detached");
+    // Nobody is in it any more.
+    (void)WriteStubMemory(std::vector<unsigned char>(Stub().size()));
+    Failpoint("attach.stub_cleared");
     return status;
+  }
+
+  // A thread that has reported the job's end stands there already.
+  absl::Status GoToUnmap() {
+    doing_ = "unmap memory";
+    if (ran_) return absl::OkStatus();
+    auto regs = tracee_->Registers();
+    if (!regs.ok()) return regs.status();
+    regs->rip = stub_address_ + header_.ran_offset;
+    regs->rbx = map_address_;
+    regs->orig_rax = kNoSyscall;
+    return tracee_->SetRegisters(*regs);
+  }
+
+  bool WritePayloadAndJob(const std::vector<std::byte>& job) {
+    const iovec local[] = {
+        {const_cast<unsigned char*>(Payload().data()), Payload().size()},
+        {const_cast<std::byte*>(job.data()), job.size()},
+    };
+    const iovec remote[] = {
+        {reinterpret_cast<void*>(map_address_), Payload().size()},
+        {reinterpret_cast<void*>(map_address_ + header_.code_bytes), job.size()},
+    };
+    return process_vm_writev(tid_, local, 2, remote, 2, 0) ==
+           static_cast<ssize_t>(Payload().size() + job.size());
   }
 
   bool Write(uint64_t address, const void* from, size_t bytes) {
@@ -329,17 +353,21 @@ class Injection {
   const Target& target_;
   const pid_t tid_;
   const InjectionOptions& options_;
-  Tracee* tracee_ = nullptr;
+  std::optional<Tracee> tracee_;
   UniqueFd memory_;
   size_t job_bytes_ = 0;
   uint64_t stub_address_ = 0;
+  int report_signal_ = 0;
+  pid_t inner_tgid_ = 0;
+  pid_t inner_tid_ = 0;
   StubHeader header_ = {};
 
   user_regs_struct registers_ = {};
   uint64_t mask_ = 0;
-  int report_signal_ = 0;
 
+  const char* doing_ = "";  // what a hung call is for
   uint64_t map_address_ = 0;
+  bool ran_ = false;
   bool unmapped_ = false;
   bool hung_ = false;
   bool let_go_ = false;

@@ -60,7 +60,7 @@ struct InjectionResult {
   absl::Duration stopped_for;  // how long the thread was kept from its own work
 };
 
-// `job` begins with an attach_job. Errors: kRequestInvalid with metadata `refusal`, before anything
+// `job` begins with an attach_job. Errors: kAttachRefused with metadata `refusal`, before anything
 // was changed, when the thread is not to be borrowed; kVmmGone when it ended meanwhile; kVmRunning
 // when the job hung and did not end within `timeout` either, whereupon the thread goes on by itself
 // as soon as it can; kInternalError.

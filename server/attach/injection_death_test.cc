@@ -30,11 +30,10 @@ extern "C" void tsc_handoff_failpoint(const char* name) {
 namespace tsc_handoff::attach {
 namespace {
 
-const std::vector<std::string> kSteps = {"prepared",           "stopped",      "stub_written",
-                                         "redirected",         "mapped",       "payload_written",
-                                         "told_to_go",         "running",      "ran",
-                                         "removing",           "unmapped",     "mask_restored",
-                                         "registers_restored", "stub_cleared", "detached"};
+const std::vector<std::string> kSteps = {
+    "prepared",           "stopped",  "stub_written", "redirected", "mapped",   "payload_written",
+    "told_to_go",         "running",  "ran",          "removing",   "unmapped", "mask_restored",
+    "registers_restored", "detached", "stub_cleared"};
 // From the second of these on the thread puts itself back; before, it has only been stopped.
 const std::vector<std::string> kOnlyStopped = {"prepared", "stopped", "stub_written"};
 

@@ -64,7 +64,9 @@ TEST(Injection, FiveHundredCyclesLeaveNothingBehind) {
     stops_us.push_back(absl::ToInt64Microseconds(result->stopped_for));
     ASSERT_EQ(ResultOf(result->job, 0), child.pid());
   }
+#ifndef __SANITIZE_THREAD__  // which keeps one signal of a kind, while it delays it
   EXPECT_TRUE(WaitFor([&] { return child.state().signals == sent; })) << child.state().signals;
+#endif
   EXPECT_GT(child.state().rounds, 0u);
   EXPECT_EQ(DifferenceFrom(child.pid(), before), "");
   EXPECT_EQ(Descriptors(getpid()), own_before);
@@ -166,7 +168,7 @@ TEST(Injection, AnyThreadOfAProcessWillDo) {
   ASSERT_TRUE(target.ok());
   auto threads = target->List("task");
   ASSERT_TRUE(threads.ok());
-  ASSERT_EQ(threads->size(), 25u);
+  ASSERT_GE(threads->size(), 25u);  // and a sanitizer's own
   const std::string before = Fingerprint(child.pid());
   for (int tid : *threads) {
     auto result = Inject(child.pid(), tid, CallJob(kGetIds));

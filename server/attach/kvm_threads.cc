@@ -10,13 +10,14 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
+#include "server/attach/ending.h"
 
 namespace tsc_handoff::attach {
 namespace {
 
-// A thread on a CPU stops within microseconds; on a busy machine under emulation it may take
-// longer.
-constexpr absl::Duration kLookTimeout = absl::Milliseconds(50);
+// A thread on a CPU stops within microseconds. On a busy machine under emulation it may take tenths
+// of a second: QEMU's TCG gives a CPU that does not rest 100 ms before it turns to the next one.
+constexpr absl::Duration kLookTimeout = absl::Milliseconds(500);
 
 enum class Seen { kElsewhere, kInKvmRun, kOnCpu };
 
@@ -36,7 +37,7 @@ std::optional<Tracee> StopIfExecuting(const Target& target, int tid,
   absl::StatusOr<Tracee> tracee = Tracee::Seize(target, tid);
   if (!tracee.ok()) {
     // Traced by somebody else, for example.
-    unknown = target.Read(absl::StrCat("task/", tid, "/status")).ok();
+    unknown = !IsEnding(target, tid);
     return std::nullopt;
   }
   if (!tracee->Interrupt().ok()) return std::nullopt;
@@ -44,7 +45,8 @@ std::optional<Tracee> StopIfExecuting(const Target& target, int tid,
   while (true) {
     absl::StatusOr<Stop> stop = tracee->WaitStop(deadline);
     if (!stop.ok()) {
-      unknown = absl::IsDeadlineExceeded(stop.status());
+      // One that was killed does not stop any more, and executes no vCPU either.
+      unknown = absl::IsDeadlineExceeded(stop.status()) && !IsEnding(target, tid);
       return std::nullopt;
     }
     if (stop->is_event) break;
@@ -86,6 +88,22 @@ absl::StatusOr<bool> VcpusExecute(const Target& target, const std::vector<int>& 
     });
   }
   return executing;
+}
+
+std::optional<bool> VcpusSeenExecuting(const Target& target, const std::vector<int>& vcpu_fds) {
+  absl::StatusOr<std::vector<int>> threads = target.List("task");
+  if (!threads.ok()) return std::nullopt;
+  bool all_seen = true;
+  for (int tid : *threads) {
+    auto text = target.Read(absl::StrCat("task/", tid, "/syscall"));
+    const std::optional<TaskSyscall> call = text.ok() ? ParseSyscall(*text) : std::nullopt;
+    if (!call || call->running) {
+      all_seen = false;
+    } else if (IsKvmRun(call->number, call->args[0], call->args[1], vcpu_fds)) {
+      return true;
+    }
+  }
+  return all_seen ? std::optional<bool>(false) : std::nullopt;
 }
 
 bool VcpusMayExecute(const Target& target, const std::vector<int>& vcpu_fds, pid_t except) {

@@ -9,6 +9,7 @@
 #ifndef TSC_HANDOFF_SERVER_ATTACH_KVM_THREADS_H_
 #define TSC_HANDOFF_SERVER_ATTACH_KVM_THREADS_H_
 
+#include <optional>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -24,6 +25,10 @@ bool IsKvmRun(int64_t number, uint64_t fd, uint64_t request, const std::vector<i
 // Whether a thread of `target` executes one of the vCPUs. A thread that cannot be looked at counts
 // as one that does.
 absl::StatusOr<bool> VcpusExecute(const Target& target, const std::vector<int>& vcpu_fds);
+
+// The same, as far as /proc alone tells, with nobody stopped: nullopt when it does not, because a
+// thread is on a CPU or may not be looked at.
+std::optional<bool> VcpusSeenExecuting(const Target& target, const std::vector<int>& vcpu_fds);
 
 // Whether a thread other than `except` may execute one of them, as far as /proc tells without
 // stopping it.

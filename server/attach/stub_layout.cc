@@ -8,7 +8,6 @@ namespace tsc_handoff::attach {
 namespace {
 
 constexpr uint64_t kSyscallBytes = 2;  // 0f 05
-constexpr uint64_t kNoSyscall = ~uint64_t{0};
 // The kernel's own, <linux/errno.h>: what a system call answers to be restarted.
 constexpr int64_t kERestartSys = 512;
 constexpr int64_t kERestartNoIntr = 513;
@@ -37,9 +36,13 @@ bool WaitsWithoutLimit(const user_regs_struct& regs) {
 
 }  // namespace
 
+bool MayAnswerEintr(const user_regs_struct& stopped) {
+  return stopped.orig_rax != kNoSyscall && static_cast<int64_t>(stopped.rax) == -EINTR &&
+         WaitsWithoutLimit(stopped);
+}
+
 user_regs_struct RegistersToRestore(user_regs_struct stopped, bool no_signal_pending) {
-  if (no_signal_pending && stopped.orig_rax != kNoSyscall &&
-      static_cast<int64_t>(stopped.rax) == -EINTR && WaitsWithoutLimit(stopped)) {
+  if (no_signal_pending && MayAnswerEintr(stopped)) {
     stopped.rax = stopped.orig_rax;
     stopped.rip -= kSyscallBytes;
     stopped.orig_rax = kNoSyscall;

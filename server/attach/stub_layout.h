@@ -12,6 +12,9 @@
 
 namespace tsc_handoff::attach {
 
+// orig_rax of a thread that is in no system call.
+inline constexpr uint64_t kNoSyscall = ~uint64_t{0};
+
 struct StubHeader {
   char magic[8];
   // Where the stub begins, and where it stands when it has reported; from the start of the stub.
@@ -43,6 +46,9 @@ static_assert(offsetof(StubHeader, map_bytes) == 24 && offsetof(StubHeader, mask
 // without a limit is begun anew too; one with a limit is left with its EINTR, as after SIGSTOP and
 // SIGCONT, because nobody knows what is left of its time.
 user_regs_struct RegistersToRestore(user_regs_struct stopped, bool no_signal_pending);
+// Whether that depends on pending signals at all; if not, the registers are to be restored as they
+// are.
+bool MayAnswerEintr(const user_regs_struct& stopped);
 
 // The same, for a thread that gets there by itself and not through the kernel: system calls that
 // are to be restarted stand at their instruction again.

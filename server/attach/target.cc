@@ -31,9 +31,10 @@ absl::StatusOr<Target> Target::Open(pid_t pid) {
   UniqueFd pidfd(static_cast<int>(syscall(SYS_pidfd_open, pid, 0)));
   if (!pidfd.valid() && errno == ESRCH) return Gone(pid);
   if (!pidfd.valid()) {
-    return Error(Reason::kRequestInvalid,
-                 absl::StrCat("process ", pid, " cannot be opened: pidfd_open: ", strerror(errno)),
-                 {{"pid", absl::StrCat(pid)}, {"errno", absl::StrCat(errno)}});
+    return Error(
+        Reason::kAttachRefused,
+        absl::StrCat("process ", pid, " cannot be opened: pidfd_open: ", strerror(errno)),
+        {{"pid", absl::StrCat(pid)}, {"errno", absl::StrCat(errno)}, {"refusal", "not_permitted"}});
   }
   UniqueFd directory(open(absl::StrCat("/proc/", pid).c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   Target target(pid, std::move(pidfd), std::move(directory));
@@ -52,9 +53,9 @@ absl::Status Target::CheckAlive() const { return Alive() ? absl::OkStatus() : Go
 
 absl::Status Target::Failure(const std::string& what, int error) const {
   if (error == ESRCH || !Alive()) return Gone(pid_);
-  return Error(Reason::kRequestInvalid,
-               absl::StrCat("process ", pid_, ": ", what, ": ", strerror(error)),
-               {{"pid", absl::StrCat(pid_)}, {"errno", absl::StrCat(error)}});
+  return Error(
+      Reason::kAttachRefused, absl::StrCat("process ", pid_, ": ", what, ": ", strerror(error)),
+      {{"pid", absl::StrCat(pid_)}, {"errno", absl::StrCat(error)}, {"refusal", "not_permitted"}});
 }
 
 absl::StatusOr<std::string> Target::Read(const std::string& file) const {

@@ -1,7 +1,7 @@
 // Target: one process of this host, held by a pidfd and its /proc directory. Neither can come to
 // mean another process when the pid is used again.
 //
-// Errors: kVmmGone when the process has ended, kRequestInvalid when this process may not look at
+// Errors: kVmmGone when the process has ended, kAttachRefused when this process may not look at
 // it.
 //
 // Threading: may be used from any thread.

@@ -13,16 +13,21 @@
 #include <thread>
 #include <utility>
 
+#include "absl/cleanup/cleanup.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
+#include "server/attach/wake_timer.h"
 #include "server/base/error.h"
 
 namespace tsc_handoff::attach {
 namespace {
 
-// While waiting for a stop: yields for as long as a stop usually takes, then sleeps.
-constexpr absl::Duration kYieldFor = absl::Milliseconds(1);
-constexpr timespec kSleep = {0, 200'000};
+// While waiting for a stop: looks for as long as one usually takes, then blocks, and comes back now
+// and then to see to everything else. (A CPU that looks again and again keeps an emulated tracee
+// from its own.)
+constexpr absl::Duration kLookFor = absl::Microseconds(30);
+constexpr absl::Duration kComeBackEvery = absl::Milliseconds(1);
+constexpr timespec kSleepWithoutTimer = {0, 200'000};
 // Linux 5.13; the C library's headers do not have it.
 constexpr int kPtraceGetRseqConfiguration = 0x420f;
 
@@ -81,14 +86,15 @@ absl::Status Tracee::Failure(const char* what) {
   const int error = errno;
   const Metadata metadata = {{"pid", absl::StrCat(target_->pid())},
                              {"tid", absl::StrCat(tid_)},
-                             {"errno", absl::StrCat(error)}};
+                             {"errno", absl::StrCat(error)},
+                             {"refusal", "not_permitted"}};
   if (error == ESRCH) {
     gone_ = true;
     return Error(Reason::kVmmGone,
                  absl::StrCat("thread ", tid_, " of process ", target_->pid(), " has ended"),
                  metadata);
   }
-  return Error(Reason::kRequestInvalid,
+  return Error(Reason::kAttachRefused,
                absl::StrCat("thread ", tid_, " of process ", target_->pid(), ": ", what, ": ",
                             strerror(error)),
                metadata);
@@ -100,31 +106,37 @@ absl::Status Tracee::Interrupt() {
 
 absl::StatusOr<Stop> Tracee::WaitStop(absl::Time deadline,
                                       const std::function<absl::Status()>& idle) {
+  thread_local WakeTimer timer;
   const absl::Time began = absl::Now();
+  bool blocks = false;
+  const absl::Cleanup stop_timer = [&blocks] {
+    if (blocks) timer.Stop();
+  };
   while (true) {
     int status = 0;
-    const pid_t changed = waitpid(tid_, &status, __WALL | WNOHANG);
-    if (changed < 0 && errno == EINTR) continue;
-    if (changed < 0 || (changed == tid_ && !WIFSTOPPED(status))) {
-      errno = ESRCH;
-      return Failure("waitpid");
-    }
-    if (changed == tid_) {
+    const pid_t changed = waitpid(tid_, &status, __WALL | (blocks ? 0 : WNOHANG));
+    if (changed == tid_ && WIFSTOPPED(status)) {
       stopped_ = true;
       return Stop{WSTOPSIG(status), status >> 16 == PTRACE_EVENT_STOP};
+    }
+    if (changed > 0 || (changed < 0 && errno != EINTR)) {
+      errno = ESRCH;
+      return Failure("waitpid");
     }
     const absl::Time now = absl::Now();
     if (now >= deadline) {
       return absl::DeadlineExceededError(absl::StrCat("thread ", tid_, " has not stopped"));
     }
-    if (now - began < kYieldFor) {
+    if (now - began < kLookFor) {
       sched_yield();
       continue;
     }
-    if (idle) {
+    if (idle && now - began >= kComeBackEvery) {
       if (absl::Status status_of_idle = idle(); !status_of_idle.ok()) return status_of_idle;
     }
-    nanosleep(&kSleep, nullptr);
+    if (!timer.usable()) nanosleep(&kSleepWithoutTimer, nullptr);
+    if (timer.usable() && !blocks) timer.Start(kComeBackEvery);
+    blocks = timer.usable();
   }
 }
 
@@ -137,7 +149,7 @@ absl::StatusOr<user_regs_struct> Tracee::Registers() {
   constexpr uint64_t kUserCode64 = 0x33;
   if (block.iov_len != sizeof(regs) || regs.cs != kUserCode64) {
     return Error(
-        Reason::kRequestInvalid,
+        Reason::kAttachRefused,
         absl::StrCat("thread ", tid_, " of process ", target_->pid(), " is in 32-bit mode"),
         {{"pid", absl::StrCat(target_->pid())}, {"refusal", "not_64_bit"}});
   }

@@ -4,7 +4,7 @@
 // A tracee that does not stop cannot be let go by any call, only by the end of the tracing thread.
 // So all of this is to be used by a thread that is made for it (OnTracingThread).
 //
-// Errors: kVmmGone when the thread has ended, kRequestInvalid when it may not be traced,
+// Errors: kVmmGone when the thread has ended, kAttachRefused when it may not be traced,
 // DEADLINE_EXCEEDED without a Reason when it has not stopped in time.
 //
 // Threading: of the thread that called Seize only.

@@ -102,6 +102,14 @@ constexpr std::array kReasons = {
     ReasonText{
         Reason::kJournalUnavailable, "JOURNAL_UNAVAILABLE", StatusCode::kUnavailable,
         "See the agent's log and GetHostInfo for the file; mend it, then restart the agent."},
+    ReasonText{Reason::kAttachRefused, "ATTACH_REFUSED", StatusCode::kFailedPrecondition,
+               "Remove what stands in the way, or have the VMM link the C library."},
+    ReasonText{Reason::kAttachDenied, "ATTACH_DENIED", StatusCode::kPermissionDenied,
+               "Change the agent's options where that is right, or have the VMM link the C "
+               "library."},
+    ReasonText{Reason::kVmAmbiguous, "VM_AMBIGUOUS", StatusCode::kFailedPrecondition,
+               "Give each VM an id of its own and each VMM process one VM; tscctl vms shows what "
+               "is in the way."},
 };
 
 const ReasonText& TextOf(Reason reason) {
@@ -146,6 +154,12 @@ Metadata MetadataOf(const absl::Status& status) {
 }
 
 absl::string_view ReasonName(Reason reason) { return TextOf(reason).name; }
+
+std::vector<std::string> ReasonNames() {
+  std::vector<std::string> names;
+  for (const ReasonText& text : kReasons) names.emplace_back(text.name);
+  return names;
+}
 
 absl::string_view NextStep(Reason reason) { return TextOf(reason).next_step; }
 

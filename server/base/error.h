@@ -12,6 +12,7 @@
 #include <map>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/strings/string_view.h"
@@ -53,6 +54,9 @@ enum class Reason {
   kHandoffDecided = 31,
   kHandoffIdReused = 32,
   kJournalUnavailable = 33,
+  kAttachRefused = 34,
+  kAttachDenied = 35,
+  kVmAmbiguous = 36,
 };
 
 using Metadata = std::map<std::string, std::string>;
@@ -69,6 +73,9 @@ Metadata MetadataOf(const absl::Status& status);
 
 // The reason's name in the API, for example "VM_RUNNING".
 absl::string_view ReasonName(Reason reason);
+
+// The names of all reasons.
+std::vector<std::string> ReasonNames();
 
 // What the caller does next: one sentence.
 absl::string_view NextStep(Reason reason);

@@ -1,8 +1,7 @@
 #include "server/discovery/kvm_processes.h"
 
-#include <sys/stat.h>
-
 #include <algorithm>
+#include <cstring>
 #include <filesystem>
 #include <fstream>
 #include <sstream>
@@ -13,6 +12,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
+#include "absl/strings/strip.h"
 
 namespace tsc_handoff::discovery {
 namespace {
@@ -50,20 +50,30 @@ std::vector<int> Numbers(const std::string& directory) {
   return out;
 }
 
-// The VMs of `pid` as debugfs has them: directories PID-FD with vcpuN in them.
-std::vector<DebugfsVm> DebugfsVms(const std::string& root, pid_t pid) {
+// A VM's directory in debugfs is named TID-FD.
+struct DebugfsName {
+  pid_t tid = 0;
+  int fd = -1;
+};
+std::optional<DebugfsName> ParseDebugfsName(const std::string& name) {
+  const std::pair<absl::string_view, absl::string_view> parts =
+      absl::StrSplit(name, absl::MaxSplits('-', 1));
+  DebugfsName out;
+  if (!absl::SimpleAtoi(parts.first, &out.tid) || !absl::SimpleAtoi(parts.second, &out.fd))
+    return std::nullopt;
+  return out;
+}
+
+// The VMs of `pid` as debugfs has them: with a vcpuN for each vCPU.
+std::vector<DebugfsVm> DebugfsVms(const Roots& roots, pid_t pid) {
   std::vector<DebugfsVm> out;
   std::error_code error;
-  for (fs::directory_iterator entry(root, error), end; !error && entry != end;
+  for (fs::directory_iterator entry(roots.debugfs_kvm, error), end; !error && entry != end;
        entry.increment(error)) {
-    const std::string name = entry->path().filename().string();
-    const std::pair<absl::string_view, absl::string_view> parts =
-        absl::StrSplit(name, absl::MaxSplits('-', 1));
-    int owner = 0;
+    const auto name = ParseDebugfsName(entry->path().filename().string());
+    if (!name || (name->tid != pid && ProcessOf(roots, name->tid) != pid)) continue;
     DebugfsVm vm;
-    if (!absl::SimpleAtoi(parts.first, &owner) || owner != pid ||
-        !absl::SimpleAtoi(parts.second, &vm.fd))
-      continue;
+    vm.fd = name->fd;
     std::error_code inner;
     for (fs::directory_iterator vcpu(entry->path(), inner); !inner && vcpu != end;
          vcpu.increment(inner)) {
@@ -75,6 +85,37 @@ std::vector<DebugfsVm> DebugfsVms(const std::string& root, pid_t pid) {
     out.push_back(std::move(vm));
   }
   return out;
+}
+
+// The value of a line "Name:\tvalue" of /proc/PID/status; its word with this number, from 0.
+std::optional<uint32_t> StatusField(const std::string& status, absl::string_view name,
+                                    size_t word) {
+  for (absl::string_view line : absl::StrSplit(status, '\n')) {
+    if (!absl::ConsumePrefix(&line, name)) continue;
+    const std::vector<absl::string_view> words =
+        absl::StrSplit(line, absl::ByAnyChar(" \t"), absl::SkipEmpty());
+    uint32_t out = 0;
+    if (word < words.size() && absl::SimpleAtoi(words[word], &out)) return out;
+  }
+  return std::nullopt;
+}
+
+// Lines "ID:CONTROLLERS:PATH" of /proc/PID/cgroup; the unified hierarchy is "0::".
+std::string CgroupOf(const std::string& text) {
+  std::string systemd;
+  for (absl::string_view line : absl::StrSplit(text, '\n')) {
+    if (absl::ConsumePrefix(&line, "0::")) return std::string(line);
+    const size_t at = line.find(":name=systemd:");
+    if (at != absl::string_view::npos)
+      systemd = std::string(line.substr(at + strlen(":name=systemd:")));
+  }
+  return systemd;
+}
+
+// The file that the process executes, which may have been replaced since.
+std::string ExecutableOf(const std::string& directory) {
+  const std::string link = ReadLink(directory + "/exe");
+  return std::string(absl::StripSuffix(link, " (deleted)"));
 }
 
 std::vector<FoundVm> VmsOf(const Roots& roots, pid_t pid, const VmIdRule& rule) {
@@ -91,17 +132,18 @@ std::vector<FoundVm> VmsOf(const Roots& roots, pid_t pid, const VmIdRule& rule) 
   FoundVm process;
   process.pid = pid;
   process.start_time_ticks = *started;
-  process.executable = ReadLink(directory + "/exe");
+  process.executable = ExecutableOf(directory);
+  process.cgroup = CgroupOf(ReadFile(directory + "/cgroup"));
   process.vm_id = rule.VmIdOf(SplitCommandLine(ReadFile(directory + "/cmdline"))).value_or("");
-  struct stat owner = {};
-  if (stat(directory.c_str(), &owner) == 0) process.uid = owner.st_uid;
+  const std::optional<uint32_t> uid = StatusField(ReadFile(directory + "/status"), "Uid:", 1);
+  if (!uid) return {};
+  process.uid = *uid;
   // All of this was read by number. Another process may have got it meanwhile.
   if (ParseStartTime(ReadFile(directory + "/stat")) != started) return {};
   std::vector<FoundVm> out;
   const bool several = vm_fds.size() > 1;
   for (VmDescriptors& vm :
-       AssignVcpus(vm_fds, vcpus,
-                   several ? DebugfsVms(roots.debugfs_kvm, pid) : std::vector<DebugfsVm>())) {
+       AssignVcpus(vm_fds, vcpus, several ? DebugfsVms(roots, pid) : std::vector<DebugfsVm>())) {
     FoundVm found = process;
     if (several && !found.vm_id.empty()) absl::StrAppend(&found.vm_id, ":", vm.vm_fd);
     found.descriptors = std::move(vm);
@@ -134,10 +176,38 @@ std::optional<uint64_t> ParseStartTime(absl::string_view stat) {
 }
 
 std::vector<FoundVm> FindVms(const Roots& roots, const VmIdRule& rule) {
+  return FindVmsOf(roots, Numbers(roots.proc), rule);
+}
+
+std::vector<FoundVm> FindVmsOf(const Roots& roots, const std::vector<pid_t>& pids,
+                               const VmIdRule& rule) {
   std::vector<FoundVm> out;
-  for (int pid : Numbers(roots.proc)) {
+  for (pid_t pid : pids) {
     for (FoundVm& vm : VmsOf(roots, pid, rule)) out.push_back(std::move(vm));
   }
+  return out;
+}
+
+std::optional<pid_t> ProcessOf(const Roots& roots, pid_t tid) {
+  const auto process =
+      StatusField(ReadFile(absl::StrCat(roots.proc, "/", tid, "/status")), "Tgid:", 0);
+  return process ? std::optional<pid_t>(*process) : std::nullopt;
+}
+
+std::optional<std::vector<pid_t>> ProcessesInDebugfs(const Roots& roots) {
+  std::vector<pid_t> out;
+  std::error_code error;
+  fs::directory_iterator entry(roots.debugfs_kvm, error);
+  if (error) return std::nullopt;
+  for (const fs::directory_iterator end; !error && entry != end; entry.increment(error)) {
+    const auto name = ParseDebugfsName(entry->path().filename().string());
+    if (!name) continue;
+    const std::optional<pid_t> process = ProcessOf(roots, name->tid);
+    if (!process) return std::nullopt;
+    out.push_back(*process);
+  }
+  std::sort(out.begin(), out.end());
+  out.erase(std::unique(out.begin(), out.end()), out.end());
   return out;
 }
 

@@ -34,10 +34,12 @@ std::optional<uint64_t> ParseStartTime(absl::string_view stat);
 struct FoundVm {
   pid_t pid = 0;
   uint64_t start_time_ticks = 0;  // the process's
-  uint32_t uid = 0;
-  std::string executable;  // empty where it may not be read
-  std::string vm_id;       // empty: the command line gives none
+  uint32_t uid = 0;               // with which it acts (effective)
+  std::string executable;         // empty where it may not be read
+  std::string cgroup;  // of the unified hierarchy, else of systemd's; empty where there is none
+  std::string vm_id;   // empty: the command line gives none
   VmDescriptors descriptors;
+  bool operator==(const FoundVm&) const = default;
 };
 
 struct Roots {
@@ -48,6 +50,17 @@ struct Roots {
 // All VMs, in ascending order of pid and descriptor. The VMs of a process with several have one id
 // from its command line; so that each has its own, the descriptor is appended (":10").
 std::vector<FoundVm> FindVms(const Roots& roots, const VmIdRule& rule);
+// Those of these processes only.
+std::vector<FoundVm> FindVmsOf(const Roots& roots, const std::vector<pid_t>& pids,
+                               const VmIdRule& rule);
+
+// The process of which this is a thread, which may be its first; nullopt when there is none.
+std::optional<pid_t> ProcessOf(const Roots& roots, pid_t tid);
+
+// The processes that have VMs, as debugfs says, ascending: a look that costs little, where /proc
+// has to be searched otherwise. nullopt where debugfs cannot be read, or names a VM whose process
+// it does not tell: VMs are named there after the *thread* that made them, which may have ended.
+std::optional<std::vector<pid_t>> ProcessesInDebugfs(const Roots& roots);
 
 }  // namespace tsc_handoff::discovery
 

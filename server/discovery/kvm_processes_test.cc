@@ -36,6 +36,8 @@ class FindVmsTest : public testing::Test {
     Write(directory / "stat", std::to_string(pid) + " (" + comm + ")" + kStatTail +
                                   std::to_string(1000 + pid) + " 9 9\n");
     Write(directory / "cmdline", cmdline);
+    Write(directory / "status",
+          "Name:\t" + comm + "\nTgid:\t" + std::to_string(pid) + "\nUid:\t1 64055 3 4\n");
     fs::create_symlink("/usr/bin/" + comm, directory / "exe");
     for (const auto& [fd, link] : links)
       fs::create_symlink(link, directory / "fd" / std::to_string(fd));
@@ -77,6 +79,7 @@ TEST_F(FindVmsTest, FindsAStockQemu) {
   EXPECT_EQ(vms[0].start_time_ticks, 1070u);
   EXPECT_EQ(vms[0].vm_id, "web1");
   EXPECT_EQ(vms[0].executable, "/usr/bin/qemu");
+  EXPECT_EQ(vms[0].uid, 64055u);
   EXPECT_EQ(vms[0].descriptors.vm_fd, 10);
   EXPECT_EQ(vms[0].descriptors.vcpus, (std::vector<VcpuDescriptor>{{0, 11}, {1, 12}}));
 }
@@ -121,6 +124,47 @@ TEST_F(FindVmsTest, WhatHasEndedOrIsUnreadableIsLeftOut) {
   Process(82, "", {{3, "anon_inode:kvm-vm"}});
   Write(root_ / "proc/82/stat", "82 (cut of");
   EXPECT_TRUE(Find().empty());
+}
+
+TEST_F(FindVmsTest, SaysWhoActsWhatItExecutesAndInWhichCgroup) {
+  Process(70, "", {{3, "anon_inode:kvm-vm"}}, "qemu (deleted)");
+  Process(71, "", {{3, "anon_inode:kvm-vm"}});
+  Write(root_ / "proc/70/cgroup",
+        "12:cpuset:/x\n1:name=systemd:/old\n0::/machine.slice/vm.scope\n");
+  Write(root_ / "proc/71/cgroup", "12:cpuset:/x\n1:name=systemd:/machine/vm\n");
+  const auto vms = Find();
+  ASSERT_EQ(vms.size(), 2u);
+  EXPECT_EQ(vms[0].executable, "/usr/bin/qemu") << "it was replaced, by a newer one perhaps";
+  EXPECT_EQ(vms[0].cgroup, "/machine.slice/vm.scope");
+  EXPECT_EQ(vms[1].cgroup, "/machine/vm");
+}
+
+TEST_F(FindVmsTest, DebugfsTellsWhoseVmsThereAre) {
+  Process(70, "", {{3, "anon_inode:kvm-vm"}});
+  Process(80, "", {{3, "anon_inode:kvm-vm"}});
+  EXPECT_EQ(ProcessesInDebugfs(roots_), std::nullopt) << "not mounted";
+  Debugfs("80-3", {"vcpu0"});
+  Debugfs("71-3", {"vcpu0"});
+  Debugfs("71-4", {"vcpu0"});
+  EXPECT_EQ(ProcessesInDebugfs(roots_), std::nullopt) << "the thread that made it has ended";
+  fs::create_directories(root_ / "proc/71");
+  Write(root_ / "proc/71/status", "Tgid:\t70\n");
+  EXPECT_EQ(ProcessesInDebugfs(roots_), (std::vector<pid_t>{70, 80}));
+}
+
+TEST_F(FindVmsTest, AVmMayHaveBeenMadeByAnyThread) {
+  Process(70, "",
+          {{10, "anon_inode:kvm-vm"},
+           {20, "anon_inode:kvm-vm"},
+           {11, "anon_inode:kvm-vcpu:0"},
+           {21, "anon_inode:kvm-vcpu:3"}});
+  fs::create_directories(root_ / "proc/75");
+  Write(root_ / "proc/75/status", "Tgid:\t70\n");
+  Debugfs("70-10", {"vcpu0"});
+  Debugfs("75-20", {"vcpu3"});
+  const auto vms = Find();
+  ASSERT_EQ(vms.size(), 2u);
+  EXPECT_EQ(vms[1].descriptors.vcpus, (std::vector<VcpuDescriptor>{{3, 21}}));
 }
 
 TEST_F(FindVmsTest, WithoutProcThereIsNothing) {

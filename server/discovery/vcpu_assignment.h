@@ -33,6 +33,7 @@ struct VmDescriptors {
   std::vector<VcpuDescriptor> vcpus;  // ascending ids
   // Why its vCPUs cannot be told, as a sentence; empty when they are known.
   std::string undecided;
+  bool operator==(const VmDescriptors&) const = default;
 };
 
 // `debugfs` is empty where it is not mounted. The result has one entry per VM descriptor, in

@@ -7,6 +7,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "server/base/error.h"
+#include "server/base/stopwatch.h"
 #include "server/time/ticks.h"
 
 namespace tsc_handoff::handoff {
@@ -229,7 +230,9 @@ absl::StatusOr<CaptureOutcome> TscOperations::Capture(const std::string& vm_id, 
   if (absl::Status status = CheckHost(); !status.ok()) return status;
   auto lease = registry_.Lease(vm_id);
   if (!lease.ok()) return lease.status();
+  const Stopwatch reading;
   auto read = lease->port().ReadAll(hold);
+  const int64_t read_ns = reading.elapsed_ns();
   NoteRunState(lease->vm(), read.status());
   if (!read.ok()) return read.status();
   auto guest_khz = CommonKhz(vm_id, read->vcpus);
@@ -242,6 +245,7 @@ absl::StatusOr<CaptureOutcome> TscOperations::Capture(const std::string& vm_id, 
   auto reference = timekeeper_.TakeReference();
   if (!reference.ok()) return reference.status();
   CaptureOutcome outcome;
+  outcome.read_ns = read_ns;
   outcome.state.vm_id = vm_id;
   outcome.state.reference = *reference;
   outcome.state.guest_khz = *guest_khz;
@@ -269,8 +273,11 @@ absl::StatusOr<ApplyOutcome> TscOperations::Apply(const ApplyRequest& request) {
   if (!scaling.ok()) return scaling.status();
 
   SavedTscs before;
+  ApplyDurations took;
   if (request.before_write) {
+    const Stopwatch reading;
     auto read = lease->port().ReadAll(port::Hold::kNo);
+    took.read_ns = reading.elapsed_ns();
     NoteRunState(lease->vm(), read.status());
     if (!read.ok()) return read.status();
     before = {std::move(read->vcpus), read->kvmclock};
@@ -278,14 +285,17 @@ absl::StatusOr<ApplyOutcome> TscOperations::Apply(const ApplyRequest& request) {
   TscState state = request.state;
   if (request.keep_kvmclock) state.kvmclock.reset();
   const time::ApplyPolicy policy = PolicyFor(request);
+  const Stopwatch reckoning;
   auto time =
       timekeeper_.Reckon(state, *scaling, policy, request.source_agent, request.time_left_ns);
+  const int64_t reckoning_ns = reckoning.elapsed_ns();
   if (!time.ok()) return ExplainPolicy(request, time.status());
   auto plan = time::PlanApply(state, time->reference, *scaling, time->elapsed, request.equalise);
   if (!plan.ok()) return plan.status();
 
   ApplyOutcome outcome;
   outcome.time = *std::move(time);
+  if (outcome.time.probe.has_value()) took.probe_ns = reckoning_ns - outcome.time.commit_wait_ns;
   outcome.rate_error_ppm = time::RateErrorPpm(*scaling, host_.tsc.host_khz, state.guest_khz);
   outcome.validated_only = request.validate_only;
   const port::ApplyOrder order =
@@ -301,7 +311,10 @@ absl::StatusOr<ApplyOutcome> TscOperations::Apply(const ApplyRequest& request) {
           !status.ok())
         return status;
     }
+    const Stopwatch writing;
+    const registry::WriteNote note(lease->vm());
     auto applied = lease->port().WriteAll(order, request.hold);
+    took.write_ns = writing.elapsed_ns();
     NoteRunState(lease->vm(), applied.status());
     if (!applied.ok()) return applied.status();
     FillVcpus(state, applied->before, applied->after, *scaling, outcome);
@@ -315,6 +328,7 @@ absl::StatusOr<ApplyOutcome> TscOperations::Apply(const ApplyRequest& request) {
   WarnOfPhase(outcome.phase_spread_ticks, outcome.warnings);
   WarnOfRate(*scaling, state.guest_khz, host_.tsc.host_khz, outcome.warnings);
   WarnOfPlan(request, *plan, outcome.warnings);
+  outcome.took = took;
   return outcome;
 }
 
@@ -338,6 +352,7 @@ absl::Status TscOperations::Restore(const std::string& vm_id, const SavedTscs& b
   order.target.kvmclock_ns = KvmClockAt(before.kvmclock, *reference).kvmclock_ns;
   order.target.realtime_ns = static_cast<uint64_t>(reference->realtime_ns);
   order.vcpus = before.vcpus;
+  const registry::WriteNote note(lease->vm());
   auto applied = lease->port().WriteAll(order, port::Hold::kNo);
   NoteRunState(lease->vm(), applied.status());
   return applied.status();

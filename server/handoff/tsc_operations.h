@@ -44,6 +44,7 @@ struct Warning {
 
 struct CaptureOutcome {
   time::TscState state;
+  int64_t read_ns = 0;  // that the VM's port took
   uint64_t phase_spread_ticks = 0;
   std::vector<Warning> warnings;
 };
@@ -83,6 +84,13 @@ struct KvmClockOutcome {
   bool master_clock = false;
 };
 
+// What an apply spent its time with, besides the commit-wait; 0: not done.
+struct ApplyDurations {
+  int64_t read_ns = 0;
+  int64_t probe_ns = 0;
+  int64_t write_ns = 0;
+};
+
 struct ApplyOutcome {
   std::vector<VcpuOutcome> vcpus;
   Reckoning time;
@@ -92,6 +100,7 @@ struct ApplyOutcome {
   std::optional<KvmClockOutcome> kvmclock;  // none: left alone
   std::vector<Warning> warnings;
   bool validated_only = false;
+  ApplyDurations took;
 };
 
 class TscOperations {

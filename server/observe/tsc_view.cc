@@ -70,6 +70,13 @@ bool IsInPhase(const VmView& vm) {
   });
 }
 
+bool IsScaled(const VmView& vm) {
+  return std::any_of(vm.vcpus.begin(), vm.vcpus.end(), [](const VcpuView& vcpu) {
+    return vcpu.ratio && vcpu.ratio_frac_bits &&
+           *vcpu.ratio != uint64_t{1} << *vcpu.ratio_frac_bits;
+  });
+}
+
 std::vector<SpreadChange> CompareViews(const HostView& before, const HostView& after) {
   std::vector<SpreadChange> out;
   for (const auto& [key, now] : after) {

@@ -60,6 +60,8 @@ std::optional<uint64_t> ParseTicks(absl::string_view text);
 uint64_t PhaseSpreadTicks(const VmView& vm);
 // Whether all vCPUs have one offset and one ratio.
 bool IsInPhase(const VmView& vm);
+// Whether KVM gives a vCPU another frequency than the host's.
+bool IsScaled(const VmView& vm);
 
 struct SpreadChange {
   VmKey vm;

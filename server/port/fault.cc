@@ -2,6 +2,7 @@
 
 #include <cerrno>
 #include <cstring>
+#include <set>
 
 #include "absl/strings/str_cat.h"
 #include "server/base/error.h"
@@ -83,6 +84,13 @@ const char* IoctlOfStep(uint32_t step) {
     default:
       return "none";
   }
+}
+
+std::vector<std::string> IoctlNames() {
+  std::set<std::string> names;
+  for (uint32_t step = TSC_STEP_NONE + 1; step <= TSC_STEP_VERIFY_KVMCLOCK; ++step)
+    names.insert(IoctlOfStep(step));
+  return {names.begin(), names.end()};
 }
 
 absl::Status FaultToStatus(const std::string& vm_id, const tsc_kvm_fault& fault) {

@@ -6,6 +6,7 @@
 #define TSC_HANDOFF_SERVER_PORT_FAULT_H_
 
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "client/vmm/tsc_kvm.h"
@@ -18,6 +19,9 @@ absl::Status FaultToStatus(const std::string& vm_id, const tsc_kvm_fault& fault)
 // The ioctl behind a step, for example "KVM_SET_DEVICE_ATTR(KVM_VCPU_TSC_OFFSET)"; "none" for
 // TSC_STEP_NONE.
 const char* IoctlOfStep(uint32_t step);
+
+// Every ioctl that it names.
+std::vector<std::string> IoctlNames();
 
 }  // namespace tsc_handoff::port
 

@@ -9,7 +9,7 @@ namespace tsc_handoff::registry {
 
 VmLease VmLease::Glance(std::shared_ptr<RegisteredVm> vm) {
   const std::lock_guard<std::mutex> lock(vm->use_mutex_);
-  if (vm->use_ != RegisteredVm::Use::kNone) return VmLease(nullptr);
+  if (vm->port_ == nullptr || vm->use_ != RegisteredVm::Use::kNone) return VmLease(nullptr);
   vm->use_ = RegisteredVm::Use::kGlance;
   return VmLease(std::move(vm));
 }
@@ -37,29 +37,54 @@ VmLease::~VmLease() {
 
 absl::Status VmRegistry::Add(std::shared_ptr<RegisteredVm> vm,
                              const std::function<absl::Status()>& announce) {
-  std::lock_guard<std::mutex> lock(mutex_);
+  absl::StatusOr<std::shared_ptr<RegisteredVm>> displaced;
+  const std::lock_guard<std::mutex> lock(mutex_);
+  displaced = AddLocked(std::move(vm), announce);
+  return displaced.status();
+}
+
+absl::Status VmRegistry::Replace(const RegisteredVm& old, std::shared_ptr<RegisteredVm> vm) {
+  std::shared_ptr<RegisteredVm> removed;
+  absl::StatusOr<std::shared_ptr<RegisteredVm>> displaced;
+  const std::lock_guard<std::mutex> lock(mutex_);
+  removed = RemoveLocked(old);
+  displaced = AddLocked(std::move(vm), [] { return absl::OkStatus(); });
+  return displaced.status();
+}
+
+void VmRegistry::Remove(const RegisteredVm& vm) {
+  std::shared_ptr<RegisteredVm> removed;
+  const std::lock_guard<std::mutex> lock(mutex_);
+  removed = RemoveLocked(vm);
+}
+
+absl::StatusOr<std::shared_ptr<RegisteredVm>> VmRegistry::AddLocked(
+    std::shared_ptr<RegisteredVm> vm, const std::function<absl::Status()>& announce) {
   const std::string& vm_id = vm->identity().vm_id;
-  if (const auto found = vms_.find(vm_id); found != vms_.end()) {
+  const auto found = vms_.find(vm_id);
+  const bool gives_way = found != vms_.end() && WasFound(found->second->identity().port) &&
+                         !WasFound(vm->identity().port);
+  if (found != vms_.end() && !gives_way) {
     return absl::AlreadyExistsError(absl::StrCat("the VM id ", vm_id, " is taken by process ",
                                                  found->second->identity().vmm_pid));
   }
-  if (vms_.size() >= max_vms_) {
+  if (!gives_way && vms_.size() >= max_vms_) {
     return Error(Reason::kLimitExceeded,
                  absl::StrCat("this agent serves at most ", max_vms_, " VMs"),
                  {{"limit", absl::StrCat(max_vms_)}});
   }
   if (absl::Status status = announce(); !status.ok()) return status;
+  if (gives_way) return std::exchange(found->second, std::move(vm));
   vms_.emplace(vm_id, std::move(vm));
-  return absl::OkStatus();
+  return nullptr;
 }
 
-void VmRegistry::Remove(const RegisteredVm& vm) {
-  std::shared_ptr<RegisteredVm> removed;  // destroyed after the lock is released
-  std::lock_guard<std::mutex> lock(mutex_);
+std::shared_ptr<RegisteredVm> VmRegistry::RemoveLocked(const RegisteredVm& vm) {
   const auto found = vms_.find(vm.identity().vm_id);
-  if (found == vms_.end() || found->second.get() != &vm) return;
-  removed = std::move(found->second);
+  if (found == vms_.end() || found->second.get() != &vm) return nullptr;
+  std::shared_ptr<RegisteredVm> removed = std::move(found->second);
   vms_.erase(found);
+  return removed;
 }
 
 absl::StatusOr<std::shared_ptr<RegisteredVm>> VmRegistry::Find(const std::string& vm_id) const {
@@ -76,6 +101,7 @@ absl::StatusOr<std::shared_ptr<RegisteredVm>> VmRegistry::Find(const std::string
 absl::StatusOr<VmLease> VmRegistry::Lease(const std::string& vm_id) const {
   auto vm = Find(vm_id);
   if (!vm.ok()) return vm.status();
+  if (!(*vm)->unreachable().ok()) return (*vm)->unreachable();
   VmLease lease = VmLease::Operate(*std::move(vm), patience_);
   if (!lease.held()) {
     return Error(Reason::kVmBusy,

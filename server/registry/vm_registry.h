@@ -1,4 +1,8 @@
-// The VMs of this host that the agent can reach, by id. Owns their descriptors and ports.
+// The VMs of this host, by id: those that the agent can reach, with their descriptors and ports,
+// and those that it only sees, with the reason why.
+//
+// A VM is registered by its VMM, or was found on this host. A VMM that speaks for itself wins: what
+// was found gives its id up.
 //
 // Threading: VmRegistry and RegisteredVm may be used from any thread. A VM's port is reached
 // through a VmLease only, of which there is at most one at a time, but for its permit; a removed VM
@@ -23,7 +27,13 @@
 
 namespace tsc_handoff::registry {
 
-enum class PortKind { kInProcess, kCooperative };
+enum class PortKind { kInProcess, kCooperative, kAttached, kNone };
+
+// Whether the VM was found, rather than registered by its VMM.
+constexpr bool WasFound(PortKind port) {
+  return port == PortKind::kAttached || port == PortKind::kNone;
+}
+
 enum class RunState { kUnknown, kPaused, kRunning };
 
 struct VmIdentity {
@@ -38,6 +48,8 @@ struct VmIdentity {
   std::string vmm_instance;     // 16 bytes that no other session has, the same when it
                                 // reconnects
   bool running_at_registration = false;  // with a permit of before, or without one
+  // The VM's descriptor in the VMM, where that is known; -1 otherwise.
+  int32_t vmm_vm_fd = -1;
 };
 
 class RegisteredVm {
@@ -49,34 +61,62 @@ class RegisteredVm {
       : identity_(std::move(identity)),
         port_(std::move(port)),
         descriptors_(std::move(descriptors)) {}
+  // One that is only seen. `unreachable` is why, and carries a Reason.
+  RegisteredVm(VmIdentity identity, absl::Status unreachable)
+      : identity_(std::move(identity)), unreachable_(std::move(unreachable)) {}
 
   const VmIdentity& identity() const { return identity_; }
   // What was last seen.
   RunState run_state() const { return run_state_.load(std::memory_order_relaxed); }
   void set_run_state(RunState state) { run_state_.store(state, std::memory_order_relaxed); }
 
+  // OK when it can be reached.
+  const absl::Status& unreachable() const { return unreachable_; }
+
   // Needs no lease; see port::VmPort.
-  void SendPermit(const port::Permit& permit) { port_->SendPermit(permit); }
+  void SendPermit(const port::Permit& permit) {
+    if (port_ != nullptr) port_->SendPermit(permit);
+  }
+
+  // Beginnings and ends of writes to the VM's TSCs by this agent: the same number at two instants
+  // means that nothing was written between them.
+  uint64_t writes() const { return writes_.load(); }
 
  private:
   friend class VmLease;
+  friend class WriteNote;
   const VmIdentity identity_;
-  const std::unique_ptr<port::VmPort> port_;
+  const absl::Status unreachable_;
+  const std::unique_ptr<port::VmPort> port_;  // null when it is not OK
   const std::vector<UniqueFd> descriptors_;
   std::atomic<RunState> run_state_{RunState::kUnknown};
+  std::atomic<uint64_t> writes_{0};
 
   std::mutex use_mutex_;
   std::condition_variable released_;
   enum class Use { kNone, kGlance, kOperation } use_ = Use::kNone;  // guarded by use_mutex_
 };
 
+// Lives for as long as a write to the VM's TSCs may be under way; see RegisteredVm::writes.
+class WriteNote {
+ public:
+  explicit WriteNote(RegisteredVm& vm) : vm_(vm) { ++vm_.writes_; }
+  ~WriteNote() { ++vm_.writes_; }
+  WriteNote(const WriteNote&) = delete;
+  WriteNote& operator=(const WriteNote&) = delete;
+
+ private:
+  RegisteredVm& vm_;
+};
+
 // The right to use one VM's port, alone.
 class VmLease {
  public:
-  // A look whether the VM runs. !held() when somebody uses it: who does learns that himself.
+  // A look whether the VM runs. !held() when somebody uses it: who does learns that himself; nor
+  // when the VM cannot be reached.
   static VmLease Glance(std::shared_ptr<RegisteredVm> vm);
-  // Anything else. Waits up to `patience` for a glance to end, so that nobody's looking on makes a
-  // call fail; !held() when somebody else operates on the VM.
+  // Anything else. REQUIRES: the VM can be reached. Waits up to `patience` for a glance to end, so
+  // that nobody's looking on makes a call fail; !held() when somebody else operates on the VM.
   static VmLease Operate(std::shared_ptr<RegisteredVm> vm, absl::Duration patience);
 
   VmLease(VmLease&&) = default;
@@ -101,9 +141,14 @@ class VmRegistry {
       : max_vms_(max_vms), patience_(patience) {}
 
   // `announce` tells the VMM, when nothing else can go wrong and before anybody can find the VM; it
-  // must be quick. Errors: ALREADY_EXISTS when the id is taken (by whom stands in the message),
-  // kLimitExceeded, and those of `announce`.
+  // must be quick. Takes the place of a VM of that id that was found, if it was not found itself.
+  // Errors: ALREADY_EXISTS when the id is taken (by whom stands in the message), kLimitExceeded,
+  // and those of `announce`.
   absl::Status Add(std::shared_ptr<RegisteredVm> vm, const std::function<absl::Status()>& announce);
+
+  // The same for a VM that is the same one anew: nobody sees that neither is there. If there is an
+  // error, neither is.
+  absl::Status Replace(const RegisteredVm& old, std::shared_ptr<RegisteredVm> vm);
 
   // Removes exactly this VM; a later one of the same id is not touched.
   void Remove(const RegisteredVm& vm);
@@ -111,7 +156,7 @@ class VmRegistry {
   // Errors: kVmNotFound.
   absl::StatusOr<std::shared_ptr<RegisteredVm>> Find(const std::string& vm_id) const;
 
-  // Errors: kVmNotFound, kVmBusy.
+  // Errors: kVmNotFound, kVmBusy, and why the VM cannot be reached.
   absl::StatusOr<VmLease> Lease(const std::string& vm_id) const;
 
   // At most `limit` VMs in order of their ids, after `after` (empty: from the first).
@@ -120,10 +165,17 @@ class VmRegistry {
   size_t size() const;
 
  private:
+  using Map = std::map<std::string, std::shared_ptr<RegisteredVm>>;
+
+  // What was taken out is to be destroyed after the lock is released.
+  absl::StatusOr<std::shared_ptr<RegisteredVm>> AddLocked(
+      std::shared_ptr<RegisteredVm> vm, const std::function<absl::Status()>& announce);
+  std::shared_ptr<RegisteredVm> RemoveLocked(const RegisteredVm& vm);
+
   const size_t max_vms_;
   const absl::Duration patience_;
   mutable std::mutex mutex_;
-  std::map<std::string, std::shared_ptr<RegisteredVm>> vms_;  // guarded by mutex_
+  Map vms_;  // guarded by mutex_
 };
 
 }  // namespace tsc_handoff::registry

@@ -79,5 +79,43 @@ TEST_F(VmRegistryTest, ALeaseThatWasMovedIsReleasedOnce) {
   EXPECT_TRUE(VmLease::Glance(vm_).held());
 }
 
+std::shared_ptr<RegisteredVm> SeenVm(const std::string& vm_id) {
+  VmIdentity identity;
+  identity.vm_id = vm_id;
+  identity.port = PortKind::kNone;
+  return std::make_shared<RegisteredVm>(std::move(identity), Error(Reason::kAttachDenied, "off"));
+}
+
+TEST_F(VmRegistryTest, AVmThatIsOnlySeenCannotBeLeased) {
+  const auto seen = SeenVm("seen");
+  ASSERT_TRUE(registry_.Add(seen, [] { return absl::OkStatus(); }).ok());
+  EXPECT_EQ(ReasonOf(registry_.Lease("seen").status()), Reason::kAttachDenied);
+  EXPECT_FALSE(VmLease::Glance(seen).held());
+}
+
+TEST_F(VmRegistryTest, WhatWasFoundGivesItsIdToWhoRegisters) {
+  const auto seen = SeenVm("seen");
+  ASSERT_TRUE(registry_.Add(seen, [] { return absl::OkStatus(); }).ok());
+  EXPECT_FALSE(registry_.Add(SeenVm("seen"), [] { return absl::OkStatus(); }).ok());
+  EXPECT_FALSE(registry_.Add(SeenVm("vm"), [] { return absl::OkStatus(); }).ok());
+  const auto registered = NewVm("seen");
+  EXPECT_FALSE(registry_.Add(registered, [] { return absl::UnavailableError("gone"); }).ok());
+  EXPECT_EQ(*registry_.Find("seen"), seen) << "who registered has gone";
+  ASSERT_TRUE(registry_.Add(registered, [] { return absl::OkStatus(); }).ok());
+  EXPECT_EQ(*registry_.Find("seen"), registered);
+  registry_.Remove(*seen);
+  EXPECT_EQ(*registry_.Find("seen"), registered);
+  EXPECT_FALSE(registry_.Add(NewVm("seen"), [] { return absl::OkStatus(); }).ok());
+}
+
+TEST_F(VmRegistryTest, WritesAreCountedAtBothEnds) {
+  EXPECT_EQ(vm_->writes(), 0u);
+  {
+    const WriteNote note(*vm_);
+    EXPECT_EQ(vm_->writes(), 1u);
+  }
+  EXPECT_EQ(vm_->writes(), 2u);
+}
+
 }  // namespace
 }  // namespace tsc_handoff::registry

@@ -53,6 +53,30 @@ v1::ErrorBound ToProto(const time::ErrorBound& bound) {
   return proto;
 }
 
+v1::Vm::Port ToProto(registry::PortKind port) {
+  switch (port) {
+    case registry::PortKind::kInProcess:
+      return v1::Vm::PORT_IN_PROCESS;
+    case registry::PortKind::kCooperative:
+      return v1::Vm::PORT_COOPERATIVE;
+    case registry::PortKind::kAttached:
+      return v1::Vm::PORT_ATTACHED;
+    case registry::PortKind::kNone:
+      return v1::Vm::PORT_NONE;
+  }
+  return v1::Vm::PORT_UNSPECIFIED;
+}
+
+v1::TscObservation ToProto(const observe::Observation& observation) {
+  v1::TscObservation proto;
+  proto.set_phase_spread_ticks(observation.phase_spread_ticks);
+  proto.set_offsets_equal(observation.offsets_equal);
+  proto.set_scaled(observation.scaled);
+  proto.set_observed_at_ns(observation.observed_at_ns);
+  proto.set_changed_on_its_own(observation.changed_on_its_own);
+  return proto;
+}
+
 v1::ClockProbe ToProto(const time::ClockProbe& probe) {
   v1::ClockProbe proto;
   proto.set_offset_ns(probe.wall_offset_ns);
@@ -163,15 +187,15 @@ v1::CompareClocksResponse ToProto(const handoff::Comparison& comparison) {
   return response;
 }
 
-v1::Vm ToProto(const registry::RegisteredVm& vm, const handoff::VmStanding& standing) {
+v1::Vm ToProto(const registry::RegisteredVm& vm, const handoff::VmStanding& standing,
+               const std::optional<observe::Observation>& observation) {
   const registry::VmIdentity& identity = vm.identity();
   v1::Vm proto;
   proto.set_vm_id(identity.vm_id);
   proto.set_vcpu_count(static_cast<uint32_t>(identity.vcpu_ids.size()));
   proto.set_vmm_pid(identity.vmm_pid);
   proto.set_vmm_uid(identity.vmm_uid);
-  proto.set_port(identity.port == registry::PortKind::kInProcess ? v1::Vm::PORT_IN_PROCESS
-                                                                 : v1::Vm::PORT_COOPERATIVE);
+  proto.set_port(ToProto(identity.port));
   switch (vm.run_state()) {
     case registry::RunState::kUnknown:
       proto.set_run_state(v1::Vm::RUN_STATE_UNSPECIFIED);
@@ -188,6 +212,16 @@ v1::Vm ToProto(const registry::RegisteredVm& vm, const handoff::VmStanding& stan
   proto.set_may_not_run_reason(standing.permit.reason);
   proto.set_epoch(standing.permit.epoch);
   proto.set_handoff_id(standing.handoff_id);
+  if (const absl::Status& why = vm.unreachable(); !why.ok()) {
+    proto.set_unreachable(
+        static_cast<v1::ErrorReason>(ReasonOf(why).value_or(Reason::kInternalError)));
+    proto.set_unreachable_reason(std::string(why.message()));
+  }
+  if (observation.has_value()) {
+    // Of one whose descriptors do not tell which vCPUs it has.
+    if (proto.vcpu_count() == 0) proto.set_vcpu_count(static_cast<uint32_t>(observation->vcpus));
+    *proto.mutable_observation() = ToProto(*observation);
+  }
   return proto;
 }
 

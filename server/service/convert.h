@@ -5,6 +5,7 @@
 #ifndef TSC_HANDOFF_SERVER_SERVICE_CONVERT_H_
 #define TSC_HANDOFF_SERVER_SERVICE_CONVERT_H_
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -13,6 +14,7 @@
 #include "server/handoff/timekeeper.h"
 #include "server/handoff/tsc_operations.h"
 #include "server/host/host_facts.h"
+#include "server/observe/observations.h"
 #include "server/registry/vm_registry.h"
 #include "tschandoff/v1/tsc_agent.pb.h"
 
@@ -30,7 +32,8 @@ tschandoff::v1::HostInfo ToProto(const host::HostFacts& host, const handoff::Clo
 tschandoff::v1::ClockInfo ToProto(const handoff::ClockNow& clock);
 tschandoff::v1::ClockReading ToProto(const time::ClockStamp& stamp);
 tschandoff::v1::CompareClocksResponse ToProto(const handoff::Comparison& comparison);
-tschandoff::v1::Vm ToProto(const registry::RegisteredVm& vm, const handoff::VmStanding& standing);
+tschandoff::v1::Vm ToProto(const registry::RegisteredVm& vm, const handoff::VmStanding& standing,
+                           const std::optional<observe::Observation>& observation);
 tschandoff::v1::GetTscStateResponse ToProto(const handoff::CaptureOutcome& outcome);
 tschandoff::v1::SetTscStateResponse ToProto(const handoff::ApplyOutcome& outcome);
 // Discloses a proof only where the handoff has come to it. REQUIRES: a record.

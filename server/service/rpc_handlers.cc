@@ -6,11 +6,14 @@
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/time/time.h"
 #include "server/base/error.h"
 #include "server/base/failpoint.h"
+#include "server/base/on_behalf_of.h"
 #include "server/base/sha256.h"
 #include "server/peer/grpc_peer_prober.h"
 #include "server/service/convert.h"
+#include "server/service/fault_metrics.h"
 #include "server/service/rpc_status.h"
 
 namespace tsc_handoff::service {
@@ -23,7 +26,6 @@ constexpr uint32_t kDefaultVmPage = 1000;
 constexpr uint32_t kMaxVmPage = 10000;
 constexpr uint32_t kDefaultHandoffPage = 100;
 constexpr uint32_t kMaxHandoffPage = 1000;
-constexpr int kLastErrno = 133;  // EHWPOISON
 
 absl::Status CheckPageSize(uint32_t page_size, uint32_t limit) {
   if (page_size <= limit) return absl::OkStatus();
@@ -51,6 +53,20 @@ absl::StatusOr<Side> SideOf(v1::Handoff::Side side) {
                {{"field", "side"}});
 }
 
+void CountSteps(const handoff::ApplyDurations& took, metrics::Metrics& metrics) {
+  const auto count = [&](metrics::Step step, int64_t ns) {
+    if (ns > 0) metrics.StepTook(step, absl::Nanoseconds(ns));
+  };
+  count(metrics::Step::kApplyRead, took.read_ns);
+  count(metrics::Step::kApplyProbe, took.probe_ns);
+  count(metrics::Step::kApplyWrite, took.write_ns);
+}
+
+// For the log of what is done to VMMs.
+std::string Whom(const char* method, const std::string& handoff_id) {
+  return handoff_id.empty() ? method : absl::StrCat(method, " of handoff ", handoff_id);
+}
+
 // As it was stored, so that a repeated answer is the first one.
 template <typename Response>
 absl::Status Deliver(const handoff::Answer& answer, Response& response) {
@@ -70,7 +86,9 @@ absl::Status RpcHandlers::GetHostInfo(v1::GetHostInfoResponse& response) {
 }
 
 v1::Vm RpcHandlers::Describe(const registry::RegisteredVm& vm) const {
-  return ToProto(vm, parts_.handoffs.StandingOf(vm));
+  std::optional<observe::Observation> observation;
+  if (parts_.observation_of) observation = parts_.observation_of(vm.identity());
+  return ToProto(vm, parts_.handoffs.StandingOf(vm), observation);
 }
 
 absl::Status RpcHandlers::ListVms(const v1::ListVmsRequest& request,
@@ -90,6 +108,7 @@ absl::Status RpcHandlers::GetVm(const v1::GetVmRequest& request, v1::GetVmRespon
   if (absl::Status status = CheckId("vm_id", request.vm_id()); !status.ok()) return status;
   auto vm = parts_.registry.Find(request.vm_id());
   if (!vm.ok()) return vm.status();
+  const OnBehalfOf whom("GetVm");
   // Somebody who operates on the VM right now learns its run state himself.
   if (const auto lease = registry::VmLease::Glance(*vm); lease.held()) {
     auto paused = lease.port().IsPaused();
@@ -103,10 +122,11 @@ absl::Status RpcHandlers::GetVm(const v1::GetVmRequest& request, v1::GetVmRespon
 absl::Status RpcHandlers::GetTscState(const CallInfo& call, const v1::GetTscStateRequest& request,
                                       v1::GetTscStateResponse& response) {
   Failpoint("rpc.get_tsc_state.received");
+  const OnBehalfOf whom(Whom("GetTscState", request.handoff_id()));
   absl::Status status = Capture(call, request, response);
   Failpoint("rpc.get_tsc_state.answering");
   if (parts_.metrics != nullptr) parts_.metrics->CaptureDone(ReasonLabel(status));
-  CountIoctlError(status);
+  CountFault(status);
   return status;
 }
 
@@ -120,6 +140,7 @@ absl::Status RpcHandlers::Capture(const CallInfo& call, const v1::GetTscStateReq
     return absl::OkStatus();
   }
   if (absl::Status status = CheckDeadline(call); !status.ok()) return status;
+  const Stopwatch watch;
   handoff::CaptureCall capture;
   capture.vm_id = request.vm_id();
   capture.handoff_id = request.handoff_id();
@@ -129,10 +150,13 @@ absl::Status RpcHandlers::Capture(const CallInfo& call, const v1::GetTscStateReq
   capture.cancelled = call.cancelled;
   capture.afterwards = call.afterwards;
   capture.encode = [&](const handoff::CaptureOutcome& outcome) {
+    if (parts_.metrics != nullptr)
+      parts_.metrics->StepTook(metrics::Step::kCaptureRead, absl::Nanoseconds(outcome.read_ns));
     response = ToProto(outcome);
     return response.SerializeAsString();
   };
   auto answer = parts_.handoffs.Capture(capture);
+  PhaseDone(metrics::Phase::kCapture, answer.status(), watch);
   if (!answer.ok()) {
     response.Clear();
     return answer.status();
@@ -148,7 +172,7 @@ absl::Status RpcHandlers::SetTscState(const CallInfo& call, const v1::SetTscStat
   Failpoint("rpc.set_tsc_state.answering");
   if (!status.ok()) response.Clear();
   if (parts_.metrics != nullptr) parts_.metrics->ApplyDone(ReasonLabel(status));
-  CountIoctlError(status);
+  CountFault(status);
   return status;
 }
 
@@ -156,6 +180,8 @@ absl::Status RpcHandlers::Apply(const CallInfo& call, const v1::SetTscStateReque
                                 v1::SetTscStateResponse& response) {
   auto apply = FromProto(request);
   if (!apply.ok()) return apply.status();
+  const auto& ticket = apply->state.handoff;
+  const OnBehalfOf whom(Whom("SetTscState", ticket.has_value() ? ticket->handoff_id : ""));
   apply->time_left_ns = call.time_left_ns;
   if (!apply->state.handoff.has_value()) {
     auto outcome = parts_.handoffs.ApplyPlain(*apply);
@@ -164,6 +190,7 @@ absl::Status RpcHandlers::Apply(const CallInfo& call, const v1::SetTscStateReque
     Applied(request.vm_id(), *outcome);
     return absl::OkStatus();
   }
+  const Stopwatch watch;
   handoff::ApplyCall handoff_call;
   handoff_call.request = *std::move(apply);
   handoff_call.request_digest = Sha256(request.SerializeAsString());
@@ -175,6 +202,7 @@ absl::Status RpcHandlers::Apply(const CallInfo& call, const v1::SetTscStateReque
     return response.SerializeAsString();
   };
   auto answer = parts_.handoffs.Apply(handoff_call);
+  if (!request.validate_only()) PhaseDone(metrics::Phase::kApply, answer.status(), watch);
   if (!answer.ok()) return answer.status();
   return Deliver(*answer, response);
 }
@@ -190,7 +218,10 @@ void RpcHandlers::Applied(const std::string& vm_id, const handoff::ApplyOutcome&
   values.rate_error_ppm = outcome.rate_error_ppm;
   values.accepted_untrusted_clock = elapsed.accepted_untrusted_clock;
   if (elapsed.bound.has_value()) values.error_bound_ns = elapsed.bound->total_ns();
-  if (parts_.metrics != nullptr) parts_.metrics->Applied(values);
+  if (parts_.metrics != nullptr) {
+    parts_.metrics->Applied(values);
+    CountSteps(outcome.took, *parts_.metrics);
+  }
   spdlog::info(
       "applied TSC state: vm={} vcpus={} elapsed_ns={} error_bound_ns={} phase_error_ticks={} "
       "commit_wait_ns={} probed={}",
@@ -207,8 +238,13 @@ absl::Status RpcHandlers::CommitHandoff(const CallInfo& call,
   auto side = SideOf(request.side());
   if (!side.ok()) return side.status();
   Failpoint("rpc.commit_handoff.received");
+  const OnBehalfOf whom(Whom("CommitHandoff", request.handoff_id()));
+  const Stopwatch watch;
   auto view = parts_.handoffs.Commit(
       {request.handoff_id(), *side, request.release_proof(), call.cancelled, call.afterwards});
+  PhaseDone(
+      *side == Side::kSource ? metrics::Phase::kSourceCommit : metrics::Phase::kDestinationCommit,
+      view.status(), watch);
   Failpoint("rpc.commit_handoff.answering");
   if (!view.ok()) return view.status();
   *response.mutable_handoff() = ToProto(*view);
@@ -230,7 +266,12 @@ absl::Status RpcHandlers::AbortHandoff(const CallInfo& call, const v1::AbortHand
     abort.ticket = *std::move(ticket);
   }
   Failpoint("rpc.abort_handoff.received");
+  const OnBehalfOf whom(Whom("AbortHandoff", request.handoff_id()));
+  const Stopwatch watch;
   auto view = parts_.handoffs.Abort(abort);
+  PhaseDone(
+      *side == Side::kSource ? metrics::Phase::kSourceAbort : metrics::Phase::kDestinationAbort,
+      view.status(), watch);
   Failpoint("rpc.abort_handoff.answering");
   if (!view.ok()) return view.status();
   *response.mutable_handoff() = ToProto(*view);
@@ -301,17 +342,14 @@ absl::Status RpcHandlers::CompareClocks(const v1::CompareClocksRequest& request,
   return absl::OkStatus();
 }
 
-void RpcHandlers::CountIoctlError(const absl::Status& status) {
-  if (status.ok() || parts_.metrics == nullptr) return;
-  const Metadata metadata = MetadataOf(status);
-  const auto ioctl = metadata.find("ioctl");
-  const auto error_number = metadata.find("errno");
-  if (ioctl == metadata.end() || error_number == metadata.end()) return;
-  // A VMM's word: only an errno that exists becomes a label.
-  int number = 0;
-  const bool known =
-      absl::SimpleAtoi(error_number->second, &number) && number > 0 && number <= kLastErrno;
-  parts_.metrics->IoctlFailed(ioctl->second, known ? error_number->second : "other");
+void RpcHandlers::CountFault(const absl::Status& status) {
+  if (parts_.metrics != nullptr) service::CountFault(status, *parts_.metrics);
+}
+
+void RpcHandlers::PhaseDone(metrics::Phase phase, const absl::Status& status,
+                            const Stopwatch& watch) {
+  if (parts_.metrics == nullptr) return;
+  parts_.metrics->PhaseDone(phase, ReasonLabel(status), absl::Nanoseconds(watch.elapsed_ns()));
 }
 
 }  // namespace tsc_handoff::service

@@ -9,15 +9,18 @@
 #include <cstdint>
 #include <functional>
 #include <limits>
+#include <optional>
 #include <string>
 
 #include "absl/status/status.h"
+#include "server/base/stopwatch.h"
 #include "server/handoff/handoff_controller.h"
 #include "server/handoff/timekeeper.h"
 #include "server/handoff/tsc_operations.h"
 #include "server/host/host_facts.h"
 #include "server/journal/journal.h"
 #include "server/metrics/metrics.h"
+#include "server/observe/observations.h"
 #include "server/registry/vm_registry.h"
 #include "tschandoff/v1/tsc_agent.pb.h"
 
@@ -44,6 +47,9 @@ class RpcHandlers {
     journal::Journal& journal;
     metrics::Metrics* metrics = nullptr;             // OPTIONAL
     std::function<std::string()> peer_address = {};  // where other hosts reach this agent
+    // OPTIONAL. What was last seen of a VM's TSCs from outside.
+    std::function<std::optional<observe::Observation>(const registry::VmIdentity&)>
+        observation_of = {};
   };
 
   explicit RpcHandlers(const Parts& parts) : parts_(parts) {}
@@ -83,7 +89,8 @@ class RpcHandlers {
   absl::Status Apply(const CallInfo& call, const tschandoff::v1::SetTscStateRequest& request,
                      tschandoff::v1::SetTscStateResponse& response);
   void Applied(const std::string& vm_id, const handoff::ApplyOutcome& outcome);
-  void CountIoctlError(const absl::Status& status);
+  void CountFault(const absl::Status& status);
+  void PhaseDone(metrics::Phase phase, const absl::Status& status, const Stopwatch& watch);
   tschandoff::v1::Vm Describe(const registry::RegisteredVm& vm) const;
 
   const Parts parts_;

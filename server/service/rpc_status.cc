@@ -8,6 +8,15 @@
 #include "server/base/error.h"
 
 namespace tsc_handoff::service {
+namespace {
+
+constexpr std::array kCodeNames = {
+    "OK",       "Canceled",       "Unknown",          "InvalidArgument",   "DeadlineExceeded",
+    "NotFound", "AlreadyExists",  "PermissionDenied", "ResourceExhausted", "FailedPrecondition",
+    "Aborted",  "OutOfRange",     "Unimplemented",    "Internal",          "Unavailable",
+    "DataLoss", "Unauthenticated"};
+
+}  // namespace
 
 grpc::Status ToGrpcStatus(const absl::Status& status) {
   if (status.ok()) return grpc::Status::OK;
@@ -39,13 +48,10 @@ std::string ReasonLabel(const absl::Status& status) {
 }
 
 const char* CodeName(grpc::StatusCode code) {
-  static constexpr std::array kNames = {
-      "OK",       "Canceled",       "Unknown",          "InvalidArgument",   "DeadlineExceeded",
-      "NotFound", "AlreadyExists",  "PermissionDenied", "ResourceExhausted", "FailedPrecondition",
-      "Aborted",  "OutOfRange",     "Unimplemented",    "Internal",          "Unavailable",
-      "DataLoss", "Unauthenticated"};
   const auto index = static_cast<size_t>(code);
-  return index < kNames.size() ? kNames[index] : "Unknown";
+  return index < kCodeNames.size() ? kCodeNames[index] : "Unknown";
 }
+
+std::vector<std::string> CodeNames() { return {kCodeNames.begin(), kCodeNames.end()}; }
 
 }  // namespace tsc_handoff::service

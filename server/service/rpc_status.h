@@ -8,6 +8,7 @@
 #include <grpcpp/support/status.h>
 
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 
@@ -23,6 +24,9 @@ std::string ReasonLabel(const absl::Status& status);
 
 // The code's name as gRPC's metrics write it, for example "OK", "FailedPrecondition".
 const char* CodeName(grpc::StatusCode code);
+
+// All of them.
+std::vector<std::string> CodeNames();
 
 }  // namespace tsc_handoff::service
 

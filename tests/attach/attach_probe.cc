@@ -1,13 +1,21 @@
 // Attaches to a VMM and does what a test asks for, for tests on nodes with a stock QEMU.
 //
 //     attach_probe PID read [COUNT]      captures COUNT times (default 1)
-//     attach_probe PID move TICKS        captures, applies every offset plus TICKS, captures
+//     attach_probe PID move TICKS [ID]   captures, applies every offset plus TICKS, captures; or
+//     that
+//                                        of vCPU ID only
 //     attach_probe PID paused            whether the VM is paused
 //
 // $ALLOW_SECCOMP_FILTER, set to anything: attaches in spite of a seccomp filter.
 //
+// $AT and $RUN: at the failpoint $AT runs the shell command $RUN, once; there $PPID is this
+// process.
+//
 // Prints one JSON object: vcpus (id, offset_ticks, khz), before and after of a move, stop_us of
-// each operation; or `error` with reason, text and refusal, and exit status 1.
+// each operation, how many captures differed from the first one, how many descriptors this process
+// has more than before; or `error` with reason, text and refusal, and exit status 1.
+
+#include <unistd.h>
 
 #include <algorithm>
 #include <cstdio>
@@ -24,12 +32,13 @@
 #include "server/attach/target.h"
 #include "server/base/error.h"
 
-// Runs the shell command $RUN when it comes to the failpoint $AT, once: so a test makes things
-// happen in the middle.
+// So a test makes things happen in the middle.
 extern "C" void tsc_handoff_failpoint(const char* name) {
+  static int passes = 0;
   const char* const at = getenv("AT");
+  const char* const pass = getenv("PASS");
   if (at == nullptr || strcmp(at, name) != 0) return;
-  unsetenv("AT");
+  if (++passes != (pass == nullptr ? 1 : atoi(pass))) return;
   if (system(getenv("RUN")) != 0) abort();
 }
 
@@ -38,6 +47,9 @@ namespace {
 
 using attach::AttachedPort;
 using attach::AttachedVm;
+
+// A busy machine under emulation may keep a node waiting for longer than an agent would.
+constexpr absl::Duration kTimeout = absl::Seconds(10);
 
 // The one VM of a process.
 absl::StatusOr<AttachedVm> FindVm(const attach::Target& target) {
@@ -83,26 +95,39 @@ int Fail(const absl::Status& status) {
   return 1;
 }
 
+int64_t OwnDescriptors() {
+  auto self = attach::Target::Open(getpid());
+  auto descriptors = self.ok() ? self->List("fd") : self.status();
+  return descriptors.ok() ? static_cast<int64_t>(descriptors->size()) : -1;
+}
+
 int Read(AttachedPort& port, int count) {
+  const int64_t descriptors = OwnDescriptors();
   std::vector<int64_t> stops;
   std::vector<tsc_vcpu_state> vcpus;
+  int differing = 0;
   for (int i = 0; i < count; ++i) {
     auto capture = port.ReadAll(port::Hold::kNo);
     if (!capture.ok()) return Fail(capture.status());
-    vcpus = capture->vcpus;
+    if (i == 0) vcpus = capture->vcpus;
+    if (Json(vcpus) != Json(capture->vcpus)) ++differing;
     stops.push_back(absl::ToInt64Microseconds(port.last_stop()));
   }
-  printf("{\"vcpus\":%s,\"stop_us\":[%s]}\n", Json(vcpus).c_str(),
-         absl::StrJoin(stops, ",").c_str());
+  printf("{\"vcpus\":%s,\"stop_us\":[%s],\"differing\":%d,\"leaked\":%ld}\n", Json(vcpus).c_str(),
+         absl::StrJoin(stops, ",").c_str(), differing,
+         static_cast<long>(OwnDescriptors() - descriptors));
   return 0;
 }
 
-int Move(AttachedPort& port, int64_t ticks) {
+// `id` is below 0: all.
+int Move(AttachedPort& port, int64_t ticks, int64_t id) {
   auto capture = port.ReadAll(port::Hold::kNo);
   if (!capture.ok()) return Fail(capture.status());
   port::ApplyOrder order = {};
   order.vcpus = capture->vcpus;
-  for (tsc_vcpu_state& vcpu : order.vcpus) vcpu.tsc_offset_ticks += static_cast<uint64_t>(ticks);
+  for (tsc_vcpu_state& vcpu : order.vcpus) {
+    if (id < 0 || vcpu.vcpu_id == id) vcpu.tsc_offset_ticks += static_cast<uint64_t>(ticks);
+  }
   auto applied = port.WriteAll(order, port::Hold::kNo);
   if (!applied.ok()) return Fail(applied.status());
   const int64_t stop_us = absl::ToInt64Microseconds(port.last_stop());
@@ -117,7 +142,7 @@ int Move(AttachedPort& port, int64_t ticks) {
 int Main(int argc, char** argv) {
   int pid = 0;
   if (argc < 3 || !absl::SimpleAtoi(argv[1], &pid)) {
-    fprintf(stderr, "usage: attach_probe PID read [COUNT] | move TICKS | paused\n");
+    fprintf(stderr, "usage: attach_probe PID read [COUNT] | move TICKS [ID] | paused\n");
     return 2;
   }
   auto target = attach::Target::Open(pid);
@@ -126,11 +151,12 @@ int Main(int argc, char** argv) {
   if (!vm.ok()) return Fail(vm.status());
   attach::AttachedPortOptions options;
   options.policy.allow_seccomp_filter = getenv("ALLOW_SECCOMP_FILTER") != nullptr;
+  options.timeout = kTimeout;
   AttachedPort port(*std::move(target), *std::move(vm), options);
   const std::string what = argv[2];
   const int64_t number = argc > 3 ? atoll(argv[3]) : 1;
   if (what == "read") return Read(port, static_cast<int>(number));
-  if (what == "move") return Move(port, number);
+  if (what == "move") return Move(port, number, argc > 4 ? atoll(argv[4]) : -1);
   auto paused = port.IsPaused();
   if (!paused.ok()) return Fail(paused.status());
   printf("{\"paused\":%s}\n", *paused ? "true" : "false");

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 import threading
 import time
 from collections.abc import Sequence
@@ -30,6 +31,24 @@ for one in ({'execute': 'qmp_capabilities'}, {'execute': command, 'arguments': a
     lines.write(json.dumps(one)); lines.flush()
     answer = receive()
 print(json.dumps(answer))
+"""
+
+
+# What must be the same in a process before and after: its memory map, what is in its vDSO (where the first injected
+# instructions stand), its descriptors, and of each thread the signal masks, whether it is traced, and, unless it is on a
+# CPU, the system call that it waits in with all arguments, its stack pointer and where it is.
+_FINGERPRINT = """\
+import hashlib, os, re, sys
+os.chdir('/proc/' + sys.argv[1])
+maps = open('maps').read()
+start, end = (int(at, 16) for at in re.search(r'^(\\w+)-(\\w+) .*\\[vdso\\]$', maps, re.M).groups())
+with open('mem', 'rb', 0) as memory:
+    memory.seek(start)
+    print(maps, hashlib.sha256(memory.read(end - start)).hexdigest(), sorted(os.listdir('fd')))
+for tid in sorted(os.listdir('task')):
+    print(tid, re.findall(r'^(?:Sig|Shd|Tracer)\\S+\\s+\\S+', open(f'task/{tid}/status').read(), re.M))
+    if 'calls' in sys.argv:
+        print(open(f'task/{tid}/syscall').read())
 """
 
 
@@ -75,10 +94,27 @@ class NodeQemu:
         by_id = sorted((int(line.split()[0]), int(line.split()[1])) for line in lines)
         return [offset % 2**64 for _, offset in by_id]
 
-    def fingerprint(self) -> str:
-        """What must be the same before and after."""
-        return self.node.run(["sh", "-c", f"cd /proc/{self.pid}; cat maps; ls fd; "
-                              "grep -E 'Sig|Shd|Tracer' task/*/status"]).stdout
+    def fingerprint(self, *, calls: bool = False) -> str:
+        """What must be the same before and after. With `calls` also what each thread waits in, for a VM that is paused
+        and that nobody talks to."""
+        return self.node.run(["/usr/bin/python3", "-c", _FINGERPRINT, str(self.pid), *(["calls"] if calls else [])]).stdout
+
+    def check_unchanged(self, before: str, *, vdso: bool = True) -> None:
+        """Its fingerprint with `calls` is as before, or soon is again: a thread may be on a CPU at that moment. Without
+        `vdso` its content does not count: who attaches and dies may leave some bytes at the end of it."""
+
+        def relevant(fingerprint: str) -> str:
+            return fingerprint if vdso else re.sub(r"\b[0-9a-f]{64}\b", "", fingerprint)
+
+        deadline = time.monotonic() + 30
+        while (now := relevant(self.fingerprint(calls=True))) != relevant(before) and time.monotonic() < deadline:
+            threading.Event().wait(0.1)
+        assert now == relevant(before)
+
+    def check_that_it_answers(self, status: str = "paused") -> None:
+        """Its monitor is served by the thread that is borrowed."""
+        assert self.alive, self._process.log()
+        assert self.qmp("query-status")["status"] == status
 
     def __enter__(self) -> NodeQemu:
         return self

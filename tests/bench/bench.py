@@ -4,7 +4,8 @@ In one run, on a node with real KVM and on a simulated host, for VMs of 1 to 1,0
 VMM; an empty RPC to the same agent (grpc.health.v1.Health/Check, in which none of this project's code runs); GetTscState;
 SetTscState with read-back. And the agent's memory with 1,000 VMs of 64 vCPUs, the width of one time reference, and whole
 handoffs between two agents with journals on this machine's disk: one against 4 empty RPCs and 5 bare syncs, and 1,000 VMs with
-1 to 64 handoffs at a time.
+1 to 64 handoffs at a time. And how long the thread of a VMM that is attached to is stopped, beside the cooperative port; and what a
+scrape of the metrics takes with 1,000 VMs.
 
 One sample of each kind is taken in turn, over the agent's Unix socket, one call at a time. All vCPUs have another offset,
 so that nothing can be left out of a state. The agents log warnings only.
@@ -24,9 +25,9 @@ from typing import Any
 
 from ..cluster import KernelError, NodeError, QemuError
 from ..programs import LabError
-from . import figures, handoffs, memory, places
+from . import attaching, figures, handoffs, memory, places, scrape_figures, scraping
 
-PARTS = ("real", "simulated", "memory", "handoffs")
+PARTS = ("real", "simulated", "memory", "handoffs", "attach", "scrape")
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
@@ -65,6 +66,8 @@ def main(arguments: list[str]) -> int:
     started = time.monotonic()
     environments: list[figures.Environment] = []
     resident = moved = None
+    attached = []
+    scrapes: list[scrape_figures.Scrape] = []
     try:
         if "real" in options.only:
             environments.append(places.real(options.quick))
@@ -75,13 +78,17 @@ def main(arguments: list[str]) -> int:
             resident = memory.measure(vms=20) if options.quick else memory.measure()
         if "handoffs" in options.only:
             moved = handoffs.measure(vms=20, seconds=0.5, entries=200) if options.quick else handoffs.measure()
+        if "attach" in options.only:
+            attached = attaching.measure(options.quick)
+        if "scrape" in options.only:
+            scrapes = scraping.measure(options.quick)
     except (LabError, NodeError, KernelError, QemuError) as error:
         print(f"bench: {error}", file=sys.stderr)
         return 3
-    print(figures.as_text(environments, resident, moved))
+    print(figures.as_text(environments, resident, moved, attached, scrapes))
     if options.report is not None:
         facts = machine(time.monotonic() - started, options.quick)
-        write_report(options.report, figures.as_json(environments, resident, facts, moved))
+        write_report(options.report, figures.as_json(environments, resident, facts, moved, attached, scrapes))
         print(f"report: {options.report}")
     return 0
 

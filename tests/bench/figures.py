@@ -7,11 +7,14 @@ percentiles.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from . import handoff_figures
+from . import attach_figures, handoff_figures, scrape_figures
+from .attach_figures import Attached
 from .handoff_figures import Handoffs
+from .scrape_figures import Scrape
 
 METHODS = {"get": "GetTscState", "set": "SetTscState"}
 PERCENTILES = ("p50", "p99")
@@ -72,7 +75,8 @@ def ratio(result: dict[str, Any], method: str, percentile: str) -> float:
     return ns(result, method, percentile) / max(ns(result, f"floor_{method}", percentile), 1)
 
 
-def targets(environments: list[Environment], memory: Memory | None, handoffs: Handoffs | None = None) -> list[Target]:
+def targets(environments: list[Environment], memory: Memory | None, handoffs: Handoffs | None = None,
+            attached: Sequence[Attached] = (), scrapes: Sequence[Scrape] = ()) -> list[Target]:
     found = [
         Target(f"{METHODS[method]}, {result['vcpus']} vCPUs", environment.name, percentile,
                round(ratio(result, method, percentile), 3), MAX_RATIO[result["vcpus"]])
@@ -97,7 +101,9 @@ def targets(environments: list[Environment], memory: Memory | None, handoffs: Ha
     if handoffs is not None:
         found += [Target(what, "simulated", percentile, value, limit)
                   for what, percentile, value, limit in handoff_figures.targets(handoffs)]
-    return found
+    found += [Target(what, "simulated", percentile, value, limit)
+              for what, percentile, value, limit in scrape_figures.targets(list(scrapes))]
+    return found + [Target(*target) for target in attach_figures.targets(list(attached))]
 
 
 def by_clocks(environments: list[Environment]) -> list[Environment]:
@@ -202,7 +208,8 @@ def memory_line(memory: Memory) -> str:
             f"registered in {memory.register_seconds:.1f} s")
 
 
-def as_text(environments: list[Environment], memory: Memory | None, handoffs: Handoffs | None = None) -> str:
+def as_text(environments: list[Environment], memory: Memory | None, handoffs: Handoffs | None = None,
+            attached: Sequence[Attached] = (), scrapes: Sequence[Scrape] = ()) -> str:
     lines: list[str] = []
     for environment in environments:
         lines += [*table(environment), ""]
@@ -212,7 +219,11 @@ def as_text(environments: list[Environment], memory: Memory | None, handoffs: Ha
         lines.append(memory_line(memory))
     if handoffs is not None:
         lines += ["", *handoff_figures.as_lines(handoffs)]
-    found = targets(environments, memory, handoffs)
+    for place in attached:
+        lines += ["", *attach_figures.as_lines(place)]
+    if scrapes:
+        lines += ["", *scrape_figures.as_lines(list(scrapes))]
+    found = targets(environments, memory, handoffs, attached, scrapes)
     if found:
         lines += ["", f"targets: {sum(target.met for target in found)} of {len(found)} met"]
         lines += [f"  missed: {target.what}, {target.environment} {target.percentile}: {target.value} > {target.limit}"
@@ -224,7 +235,7 @@ def as_text(environments: list[Environment], memory: Memory | None, handoffs: Ha
 
 
 def as_json(environments: list[Environment], memory: Memory | None, machine: dict[str, Any],
-            handoffs: Handoffs | None = None) -> dict[str, Any]:
+            handoffs: Handoffs | None = None, attached: Sequence[Attached] = (), scrapes: Sequence[Scrape] = ()) -> dict[str, Any]:
     return {
         "format": "tsc-handoff-bench/1",
         "machine": machine,
@@ -241,5 +252,8 @@ def as_json(environments: list[Environment], memory: Memory | None, machine: dic
         "memory": None if memory is None else vars(memory),
         "handoffs": None if handoffs is None else {
             **vars(handoffs), "ratio": {percentile: round(handoffs.ratio(percentile), 4) for percentile in PERCENTILES}},
-        "targets": [{**vars(target), "met": target.met} for target in targets(environments, memory, handoffs)],
+        "attached": attach_figures.as_json(list(attached)),
+        "scrapes": scrape_figures.as_json(list(scrapes)),
+        "targets": [{**vars(target), "met": target.met}
+                    for target in targets(environments, memory, handoffs, attached, scrapes)],
     }

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "server/clock/reference.h"
+#include "tests/bench/own_descriptors.h"
 
 namespace tsc_handoff::bench {
 namespace {
@@ -12,15 +13,6 @@ constexpr char kVmId[] = "bench-local";
 constexpr int64_t kClockErrorNs = 1000;
 // An emulated host on a busy machine; the agents measured allow as much.
 constexpr int64_t kMaxErrorNs = 5'000'000;
-
-// Its own VM, which the real agent has checked.
-class OwnDescriptors final : public port::DescriptorCheck {
- public:
-  absl::Status Check(const UniqueFd& /*vm*/, const std::vector<uint32_t>& /*ids*/,
-                     const std::vector<UniqueFd>& /*vcpus*/) override {
-    return absl::OkStatus();
-  }
-};
 
 // The clock as an operator who vouches for it would have it.
 class VouchedClock final : public clock::ClockView {

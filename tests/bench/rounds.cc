@@ -16,17 +16,28 @@ constexpr int kWarmUpRounds = 3;
 
 void Rounds::AddKind(std::string name, std::function<absl::Status()> body,
                      std::function<absl::Status()> prepare, int every) {
+  const auto timed = [body = std::move(body)]() -> absl::StatusOr<int64_t> {
+    const auto start = Clock::now();
+    const absl::Status status = body();
+    const auto took = Clock::now() - start;
+    if (!status.ok()) return status;
+    return std::chrono::duration_cast<std::chrono::nanoseconds>(took).count();
+  };
+  AddTimedKind(std::move(name), timed, std::move(prepare), every);
+}
+
+void Rounds::AddTimedKind(std::string name, std::function<absl::StatusOr<int64_t>()> body,
+                          std::function<absl::Status()> prepare, int every) {
   samples_[name];
   kinds_.push_back({std::move(name), std::move(body), std::move(prepare), every});
 }
 
 absl::StatusOr<int64_t> Rounds::Take(const Kind& kind) {
-  absl::Status status = kind.prepare ? kind.prepare() : absl::OkStatus();
-  const auto start = Clock::now();
-  if (status.ok()) status = kind.body();
-  const auto took = Clock::now() - start;
-  if (!status.ok()) return absl::InternalError(absl::StrCat(kind.name, ": ", status.message()));
-  return std::chrono::duration_cast<std::chrono::nanoseconds>(took).count();
+  const absl::Status prepared = kind.prepare ? kind.prepare() : absl::OkStatus();
+  absl::StatusOr<int64_t> took_ns = prepared.ok() ? kind.body() : prepared;
+  if (!took_ns.ok())
+    return absl::InternalError(absl::StrCat(kind.name, ": ", took_ns.status().message()));
+  return took_ns;
 }
 
 absl::Status Rounds::TakeRound(int number) {

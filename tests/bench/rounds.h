@@ -33,6 +33,10 @@ class Rounds {
   void AddKind(std::string name, std::function<absl::Status()> body,
                std::function<absl::Status()> prepare = nullptr, int every = 1);
 
+  // The same for what says itself how long it took, in ns.
+  void AddTimedKind(std::string name, std::function<absl::StatusOr<int64_t>()> body,
+                    std::function<absl::Status()> prepare = nullptr, int every = 1);
+
   // Warms up and runs. Gives up, with the last error, when kMaxFailedRounds have failed and more
   // than have not.
   absl::Status Run(const RoundLimits& limits);
@@ -49,7 +53,7 @@ class Rounds {
  private:
   struct Kind {
     std::string name;
-    std::function<absl::Status()> body;
+    std::function<absl::StatusOr<int64_t>()> body;  // the duration in ns
     std::function<absl::Status()> prepare;
     int every;
   };

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from . import bench, figures, handoff_figures
+from . import attach_figures, bench, figures, handoff_figures, scrape_figures
 
 SERIES = {"bare_get", "bare_set", "empty_rpc", "get", "set", "floor_get", "floor_set", "host_info_rpc", "get_vm_rpc",
           "compare_clocks", "port_get", "port_set", "operation_get", "operation_set"}
@@ -84,6 +84,65 @@ def test_quick_handoffs_give_a_well_formed_report(tmp_path: pathlib.Path, capsys
     assert 5 <= handoffs["evacuations"][0]["commits_per_handoff"] < 5.2
     assert 0 < handoffs["start_seconds"]
     assert "20 VMs of 16 vCPUs" in capsys.readouterr().out
+
+
+def test_quick_attach_gives_a_well_formed_report(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
+    needs_programs()
+    path = tmp_path / "report.json"
+    assert bench.main(["--quick", "--only", "attach", "--report", str(path)]) == 0
+    report = json.loads(path.read_text())
+    assert [place["name"] for place in report["attached"]] == ["real", "simulated-1us"]
+    for place in report["attached"]:
+        assert [result["vcpus"] for result in place["results"]] == [1, 8, 64, 255]
+        for result in place["results"]:
+            assert result["rounds"] >= 5
+            for operation in ("capture", "apply"):
+                series = result["series"]
+                assert 0 < series[f"attached_{operation}_stop"]["min_ns"] < series[f"attached_{operation}"]["p50_ns"]
+                assert 0 < series[f"bare_{operation}"]["min_ns"] < series[f"cooperative_{operation}"]["p50_ns"]
+            assert result["steps"]["capture.attach.ran"]["count"] >= result["rounds"]
+    assert len(report["targets"]) == 8
+    assert "stop / coop" in capsys.readouterr().out
+
+
+def test_quick_scrape_gives_a_well_formed_report(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
+    needs_programs()
+    path = tmp_path / "report.json"
+    assert bench.main(["--quick", "--only", "scrape", "--report", str(path)]) == 0
+    plain, per_vm = json.loads(path.read_text())["scrapes"]
+    assert (plain["vms"], plain["per_vm"], per_vm["per_vm"]) == (20, 0, 20)
+    # Two series for each VM that nobody observes.
+    assert per_vm["samples"] == plain["samples"] + 2 * 20
+    for scrape in (plain, per_vm):
+        assert 0 < scrape["p50_seconds"] <= scrape["p99_seconds"]
+        assert 0 < scrape["compressed_bytes"] < scrape["bytes"]
+    assert "20 VMs, none with metrics of their own" in capsys.readouterr().out
+
+
+def test_a_scrape_is_judged_at_full_size_and_without_metrics_of_vms() -> None:
+    def scrape(vms: int, per_vm: int, size: int) -> scrape_figures.Scrape:
+        return scrape_figures.Scrape(vms, per_vm, 100, 0.01, 0.06, size, 1, 1)
+
+    assert [target.met for target in figures.targets([], None, scrapes=[scrape(1000, 0, 200_000)])] == [True, False, True]
+    assert not figures.targets([], None, scrapes=[scrape(1000, 0, 200_001)])[2].met
+    assert figures.targets([], None, scrapes=[scrape(20, 0, 1), scrape(1000, 1000, 1 << 30)]) == []
+
+
+def test_a_stop_of_an_attached_vmm_is_judged_at_64_vcpus() -> None:
+    def place(vcpus: int, stop: int) -> attach_figures.Attached:
+        series = {f"{name}_ns": 100 for name in attach_figures.PERCENTILES}
+        names = [f"{kind}_{operation}" for kind in ("bare", "cooperative", "attached") for operation in attach_figures.OPERATIONS]
+        stops = {f"attached_{operation}_stop": {"p50_ns": stop, "p99_ns": 100} for operation in attach_figures.OPERATIONS}
+        step = {"capture.attach.ran": {"p50_ns": 5_000}}
+        return attach_figures.Attached("real", "a node", [
+            {"vcpus": vcpus, "rounds": 9, "failed_rounds": 0, "failure": "", "series": dict.fromkeys(names, series) | stops,
+             "steps": step}])
+
+    assert [target.met for target in figures.targets([], None, attached=[place(64, 301)])] == [False, True] * 2
+    assert [target.met for target in figures.targets([], None, attached=[place(64, 300)])] == [True] * 4
+    assert figures.targets([], None, attached=[place(255, 999)]) == []
+    text = figures.as_text([], None, attached=[place(64, 301)])
+    assert "2 of 4 met" in text and "ran 5.0" in text and "3.01" in text
 
 
 def test_throughput_must_grow_until_something_is_full() -> None:

@@ -52,14 +52,14 @@ class TrueClockOffset:
 
 class Cluster:
     def __init__(self, nodes: int = 2, *, smp: int = 2, memory_mb: int = 2048,
-                 boot_timeout: float = 90.0, extra_qemu_args: tuple[str, ...] = (),
-                 extra_kernel_args: tuple[str, ...] = ()) -> None:
+                 boot_timeout: float = 90.0, tcg_thread: str = "single",
+                 extra_qemu_args: tuple[str, ...] = (), extra_kernel_args: tuple[str, ...] = ()) -> None:
         if nodes not in (1, 2):
             raise ValueError("a cluster has one or two nodes: they are linked point to point")
         self._count = nodes
         self._boot_timeout = boot_timeout
         self._settings: dict[str, Any] = {
-            "smp": smp, "memory_mb": memory_mb, "shared_bytes": SHARED_BYTES,
+            "smp": smp, "memory_mb": memory_mb, "shared_bytes": SHARED_BYTES, "tcg_thread": tcg_thread,
             "extra_qemu_args": extra_qemu_args, "extra_kernel_args": extra_kernel_args,
         }  # fmt: skip
         self.nodes: list[Node] = []

@@ -32,8 +32,9 @@ ROOT_MODULES = (
     "failover", "net_failover", "virtio_net",
 )  # fmt: skip
 KVM_MODULES = ("irqbypass", "ccp", "kvm", "kvm-amd")
-# Not for the nodes, but taken from the package as well: kvm-intel under an emulator that has VMX.
-EXTRA_MODULES = ("kvm-intel",)
+# Not for the nodes, but taken from the package as well: kvm-intel under an emulator that has VMX, msr for a guest that
+# moves its own TSCs.
+EXTRA_MODULES = ("kvm-intel", "msr")
 
 _BUSYBOX_PATHS = ("/bin/busybox", "/usr/bin/busybox")
 

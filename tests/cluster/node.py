@@ -56,6 +56,8 @@ class NodeConfig:
     # A file descriptor of the memory that all nodes see as an ivshmem device, and its size.
     shared_fd: int | None = None
     shared_bytes: int = 1 << 20
+    # "multi" for nodes in which a Linux guest with several vCPUs is to boot; see _qemu_argv.
+    tcg_thread: str = "single"
     extra_qemu_args: tuple[str, ...] = ()
     extra_kernel_args: tuple[str, ...] = ()
 
@@ -294,9 +296,10 @@ class Node:
         share = "local,id={0},path={1},security_model=none,multidevs=remap"
         # thread=single: with a thread for each CPU, QEMU's TCG may go on running a kernel instruction that the guest has
         # patched meanwhile (a static key when the first VM appears), and the node freezes for good; seen after about 200
-        # VMs made and closed, and once at the first.
+        # VMs made and closed, and once at the first. But with a single one a Linux that boots with several vCPUs in a
+        # node's QEMU falls asleep for ever (HLT) early in its boot, so nodes for such guests take thread=multi.
         argv = [
-            qemu.QEMU, "-accel", "tcg,thread=single", "-machine", "q35", "-cpu", "max,+svm",
+            qemu.QEMU, "-accel", f"tcg,thread={config.tcg_thread}", "-machine", "q35", "-cpu", "max,+svm",
             "-smp", str(config.smp), "-m", str(config.memory_mb), "-nodefaults", "-no-user-config",
             "-no-reboot", "-display", "none", "-name", config.name,
             "-serial", f"file:{_escaped(self.console_path)}",
@@ -313,7 +316,8 @@ class Node:
         ]  # fmt: skip
         if config.peer_socket is not None:
             argv += ["-netdev", f"dgram,id=peer0,local.type=fd,local.str={config.peer_socket.fileno()}",
-                     "-device", f"virtio-net-pci,netdev=peer0,romfile=,mac={mac % 1}"]  # fmt: skip
+                     # Large frames: what an emulated processor spends on a live migration is one price for each frame.
+                     "-device", f"virtio-net-pci,netdev=peer0,romfile=,host_mtu=16000,mac={mac % 1}"]  # fmt: skip
         if config.shared_fd is not None:
             argv += ["-object", f"memory-backend-file,id=shared,size={config.shared_bytes},share=on,"
                      f"mem-path=/proc/self/fd/{config.shared_fd}",
@@ -331,6 +335,9 @@ class Node:
             # low at first, which KVM may keep, then 7 ppm low). So it is told the rate, and has
             # no PM timer (pmtmr=0) nor HPET with which to "refine" it a second later.
             f"tsc_early_khz={hosttsc.machine_tsc_khz()}", "pmtmr=0", "hpet=disable",
+            # At boot the kernel checks that the timer interrupts, for a moment in which a busy machine may not have run
+            # the emulator's timers, and panics when it did not.
+            "no_timer_check",
             # Cost time under emulation and protect nothing here: mitigations, clearing of memory
             # at every allocation, the self-tests of the kernel's ciphers.
             "mitigations=off", "init_on_alloc=0", "cryptomgr.notests",

@@ -116,10 +116,10 @@ class Lab:
     """Boots the nodes and starts the agents; node 1's clock is the cluster's time, `chronyds` are theirs."""
 
     def __init__(self, *, nodes: int = 2, clocks: bool = True, agent_arguments: Sequence[str] = (),
-                 smp: int = 2, memory_mb: int = 2048) -> None:
+                 smp: int = 2, memory_mb: int = 2048, tcg_thread: str = "single") -> None:
         for program in PROGRAMS:  # known before anything boots
             binary(program)
-        self._cluster = Cluster(nodes, smp=smp, memory_mb=memory_mb)
+        self._cluster = Cluster(nodes, smp=smp, memory_mb=memory_mb, tcg_thread=tcg_thread)
         self._with_clocks = clocks and nodes == 2
         self._agent_arguments = list(agent_arguments)
         self.agents: list[Agent] = []

@@ -33,6 +33,7 @@ constexpr char kFooter[] =
     "  journal=PATH       the agent's journal [a new one, removed at the end]\n"
     "  port=N             the agent's port, 0 for any [0]\n"
     "  undecided_ms=N     a handoff silent for longer is undecided [30000]\n"
+    "  metrics_per_vm=N   so many VMs have metrics of their own [0]\n"
     "\n"
     "Examples:\n"
     "  sim_agent --host vmx:2100000:scaling --host svm:3500000:scaling:wall_error_ns=15000\n"
@@ -62,6 +63,8 @@ constexpr NumberWord kNumberWords[] = {
                 int64_t value) { o.agent.listen = {absl::StrCat("127.0.0.1:", value)}; }},
     {"undecided_ms",
      [](SimNodeOptions& o, int64_t value) { o.agent.undecided_after_ns = value * 1'000'000; }},
+    {"metrics_per_vm",
+     [](SimNodeOptions& o, int64_t value) { o.agent.metrics_per_vm = static_cast<size_t>(value); }},
 };
 
 bool ApplyWord(const std::string& word, SimNodeOptions& options) {

@@ -142,6 +142,7 @@ absl::Status SimNode::StartAgent() {
   platform.host_clock = std::make_unique<AgentsHostClock>(host_.clock());
   platform.clock = std::make_unique<ScriptedClockView>(clock_, host_.clock());
   platform.descriptor_check = std::make_unique<AnyDescriptors>();
+  if (options_.make_host_vms) platform.host_vms = options_.make_host_vms();
   auto journal = OpenJournal();
   if (!journal.ok()) return journal.status();
   platform.journal = *std::move(journal);

@@ -14,6 +14,7 @@
 
 #include "absl/status/statusor.h"
 #include "server/agent/agent.h"
+#include "server/agent/host_vms.h"
 #include "server/clock/clock_quality.h"
 #include "server/journal/journal.h"
 #include "tests/sim/sim_host.h"
@@ -47,6 +48,8 @@ struct SimNodeOptions {
   // The agent's journal, which outlives the node. Empty: one in a directory of the node's own,
   // which outlives the agent only.
   std::string journal_path;
+  // Makes the VMs that nobody registers, at each start of the agent. Null: there are none.
+  std::function<std::unique_ptr<agent::HostVms>()> make_host_vms = nullptr;
   // Opens the journal instead, at each start of the agent.
   std::function<absl::StatusOr<std::unique_ptr<journal::Journal>>()> open_journal = nullptr;
 };

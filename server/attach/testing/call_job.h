@@ -16,8 +16,10 @@ inline std::vector<std::byte> CallJob(const std::vector<attach_call>& calls, siz
   head.count = static_cast<uint32_t>(calls.size());
   std::vector<std::byte> job(sizeof(head) + calls.size() * sizeof(attach_call) + room);
   std::memcpy(job.data(), &head, sizeof(head));
-  if (!calls.empty()) {
-    std::memcpy(job.data() + sizeof(head), calls.data(), calls.size() * sizeof(attach_call));
+  std::byte* to = job.data() + sizeof(head);
+  for (const attach_call& call : calls) {
+    std::memcpy(to, &call, sizeof(call));
+    to += sizeof(call);
   }
   return job;
 }

@@ -11,6 +11,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include <array>
 #include <memory>
 #include <string>
 #include <vector>
@@ -18,6 +19,7 @@
 #include "server/attach/testing/child.h"
 
 extern "C" bool spin_and_check_registers(const volatile int* stop);
+extern "C" long syscall_and_check_registers(const long call[7], long* result);
 
 namespace tsc_handoff::attach {
 namespace {
@@ -157,6 +159,55 @@ bool BlockingRead(ChildState& state) {
   });
 }
 
+// Waits for kWaitNs in one of these system calls, with known values in all registers.
+bool RegistersIn(ChildState& state, const char* what, std::array<long, 7> call, long expected) {
+  while (state.stop == 0) {
+    const int64_t began = NowNs();
+    state.ready = 1;
+    long result = 0;
+    const long differences = syscall_and_check_registers(call.data(), &result);
+    const int64_t waited = NowNs() - began;
+    if (differences != 0)
+      return Fail(state, "registers differ after a system call", differences, 0);
+    if (result != expected || waited < kWaitNs) return Fail(state, what, result, waited);
+    ++state.rounds;
+  }
+  return true;
+}
+
+const timespec kWait = {0, kWaitNs};
+
+bool RegistersInPpoll(ChildState& state) {
+  // The kernel writes what is left into it.
+  while (state.stop == 0) {
+    timespec left = kWait;
+    std::array<long, 7> call = {SYS_ppoll, 0, 0, reinterpret_cast<long>(&left), 0, 8, 7};
+    const int64_t began = NowNs();
+    state.ready = 1;
+    long result = 0;
+    const long differences = syscall_and_check_registers(call.data(), &result);
+    if (differences != 0) return Fail(state, "registers differ after ppoll", differences, 0);
+    if (result != 0 || NowNs() - began < kWaitNs) {
+      return Fail(state, "ppoll", result, NowNs() - began);
+    }
+    ++state.rounds;
+  }
+  return true;
+}
+
+bool RegistersInFutex(ChildState& state) {
+  int word = 0;
+  return RegistersIn(state, "futex",
+                     {SYS_futex, reinterpret_cast<long>(&word), FUTEX_WAIT_PRIVATE, 0,
+                      reinterpret_cast<long>(&kWait), 5, 6},
+                     -ETIMEDOUT);
+}
+
+bool RegistersInNanosleep(ChildState& state) {
+  return RegistersIn(state, "nanosleep",
+                     {SYS_nanosleep, reinterpret_cast<long>(&kWait), 0, 3, 4, 5, 6}, 0);
+}
+
 bool Spin(ChildState& state) {
   state.ready = 1;
   if (spin_and_check_registers(reinterpret_cast<const volatile int*>(&state.stop))) return true;
@@ -252,6 +303,9 @@ const std::map<std::string, ChildWork>& AllWork() {
       {"ClockNanosleep", ClockNanosleep},
       {"EpollWait", EpollWait},
       {"BlockingRead", BlockingRead},
+      {"RegistersInPpoll", RegistersInPpoll},
+      {"RegistersInFutex", RegistersInFutex},
+      {"RegistersInNanosleep", RegistersInNanosleep},
       {"Spin", Spin},
       {"InSignalHandler", InSignalHandler},
       {"OnAlternateStack", OnAlternateStack},
