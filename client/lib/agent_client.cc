@@ -317,6 +317,31 @@ absl::StatusOr<v1::CompareClocksResponse> AgentClient::CompareClocks(absl::strin
   return response;
 }
 
+absl::StatusOr<v1::DrainResponse> AgentClient::Drain(v1::DrainRequest::Mode mode) {
+  v1::DrainRequest request;
+  request.set_mode(mode);
+  v1::DrainResponse response;
+  // To drain twice is to drain once, so that it is repeated like a reading call.
+  absl::Status status = Read([&](absl::Duration left) {
+    grpc::ClientContext context;
+    SetDeadline(left, &context);
+    return FromGrpc(rpc_->stub->Drain(&context, request, &response), target_, "Drain");
+  });
+  if (!status.ok()) return status;
+  return response;
+}
+
+absl::StatusOr<v1::ReloadResponse> AgentClient::Reload() {
+  v1::ReloadResponse response;
+  absl::Status status = Read([&](absl::Duration left) {
+    grpc::ClientContext context;
+    SetDeadline(left, &context);
+    return FromGrpc(rpc_->stub->Reload(&context, {}, &response), target_, "Reload");
+  });
+  if (!status.ok()) return status;
+  return response;
+}
+
 absl::Status AgentClient::EnsureConnected() {
   if (rpc_->channel->GetState(/*try_to_connect=*/true) == GRPC_CHANNEL_READY)
     return absl::OkStatus();

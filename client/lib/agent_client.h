@@ -87,6 +87,12 @@ class AgentClient {
 
   absl::StatusOr<tschandoff::v1::GetHandoffResponse> GetHandoff(absl::string_view handoff_id);
 
+  // Has draining begin or end; may be repeated.
+  absl::StatusOr<tschandoff::v1::DrainResponse> Drain(tschandoff::v1::DrainRequest::Mode mode);
+
+  // Has the agent read its configuration again.
+  absl::StatusOr<tschandoff::v1::ReloadResponse> Reload();
+
   // Makes one call of a handoff, once. Whoever calls repeats it, as HandoffRun says. An error with
   // IsOutcomeUnknown(): it may have been carried out.
   absl::StatusOr<AgentAnswer> Call(const AgentRequest& request);

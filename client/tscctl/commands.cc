@@ -10,6 +10,7 @@
 #include "client/lib/handoff.h"
 #include "client/lib/rpc_error.h"
 #include "client/lib/state_view.h"
+#include "client/tscctl/admin_commands.h"
 #include "client/tscctl/clock_command.h"
 #include "client/tscctl/connect.h"
 #include "client/tscctl/evacuate.h"
@@ -185,6 +186,12 @@ Result RunCommand(const Options& options, Io& io) {
       return RunHost(**agent, io);
     case Command::kVms:
       return RunVms(**agent, io);
+    case Command::kDrain:
+      return RunDrain(options, **agent, io);
+    case Command::kUndrain:
+      return RunUndrain(options, **agent, io);
+    case Command::kReload:
+      return RunReload(**agent, io);
     case Command::kHandoffs:
       return RunHandoffs(options, **agent, io);
     case Command::kGet:

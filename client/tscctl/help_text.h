@@ -171,6 +171,30 @@ States of a source: CAPTURED (the VM may not run), RELEASED (it left), ABORTED (
 JSON (-o json): handoffs[] with the names of Handoff in tsc_agent.proto, bytes in base64.
 )";
 
+inline constexpr char kDrainFooter[] =
+    R"(Examples:
+  tscctl evacuate --from host1:50051 --to host2:50051 && tscctl --agent host1:50051 drain
+  tscctl drain --wait 0s                           do not wait, say what is open
+  tscctl undrain                                   and back
+
+A draining agent begins no handoff, neither as source nor as destination (AGENT_DRAINING), and is NOT_SERVING to
+health checks; what is open goes on. Stopping the agent (SIGTERM) drains it too, for --drain-limit. Draining ends with
+undrain or the agent's restart. Exit code 1 when handoffs are still open after --wait.
+
+JSON (-o json): open_handoffs.
+)";
+
+inline constexpr char kReloadFooter[] =
+    R"(Examples:
+  tscctl reload                                    after editing /etc/tsc-handoff/agent.yaml
+  tscctl --agent host2:50051 reload
+
+What may change while the agent runs takes effect for what begins afterwards; what needs a restart is named. A file
+with a fault changes nothing, and the answer names file and line. `tsc-agent --print-config` prints all settings.
+
+JSON (-o json): changed[], needs_restart[], as "KEY: VALUE"; without a value the setting is at its default.
+)";
+
 inline constexpr char kEvacuateFooter[] =
     R"(Examples:
   tscctl evacuate --from host1:50051 --to host2:50051,host3:50051 --parallel 32

@@ -37,6 +37,7 @@ struct Raw {
   std::string max_error;
   std::string max_elapsed;
   std::string to_vm;
+  std::string wait = "25s";
 };
 
 // The messages of checks, empty when all is well.
@@ -272,6 +273,16 @@ void Declare(CLI::App* app, Options* options, Raw* raw) {
       ->check(CLI::Range(1, kMaxParallel).description(""));
   AddHandoffApplyOptions(evacuate, options, raw);
 
+  CLI::App* drain =
+      AddCommand(app, "drain", "Have the agent begin no handoff, and wait for the open ones",
+                 kDrainFooter, Command::kDrain, options);
+  drain->add_option("--wait", raw->wait, "Wait this long for open handoffs to end (default 25s)")
+      ->type_name("DURATION");
+  AddCommand(app, "undrain", "Let the agent begin handoffs again", kDrainFooter, Command::kUndrain,
+             options);
+  AddCommand(app, "reload", "Have the agent read its configuration file again", kReloadFooter,
+             Command::kReload, options);
+
   CLI::App* decode = AddCommand(app, "decode", "Show a TSC state that was kept in a file",
                                 kDecodeFooter, Command::kDecode, options);
   decode->add_option("FILE", options->file, "As `get --out` wrote it")->required()->type_name("");
@@ -359,6 +370,13 @@ Problem Finish(const Raw& raw, Options* options) {
       if (problem.empty()) problem = CheckFile(options->file);
       if (problem.empty()) problem = CheckAddress(options->agent);
       return problem.empty() ? FinishApply(raw, options) : problem;
+    case Command::kDrain:
+      problem = ParseDurationOption("--wait", raw.wait, absl::ZeroDuration(), kMaxTimeout,
+                                    &options->wait);
+      return problem.empty() ? CheckAddress(options->agent) : problem;
+    case Command::kUndrain:
+    case Command::kReload:
+      return CheckAddress(options->agent);
     case Command::kHandoffs:
       if (!options->vm.empty()) problem = CheckVmId(options->vm);
       return problem.empty() ? CheckAddress(options->agent) : problem;
@@ -407,12 +425,12 @@ std::string Explain(const CLI::App& app, const CLI::ParseError& error) {
     return absl::StrCat(
         "\"", extras[0],
         "\" is no command; the commands are host, clock, vms, get, set, handoff, resume, abort, "
-        "handoffs, evacuate, decode and version");
+        "handoffs, evacuate, drain, undrain, reload, decode and version");
   }
   if (app.get_subcommands().empty() && extras.empty() &&
       dynamic_cast<const CLI::RequiredError*>(&error) != nullptr) {
     return "a command is missing: host, clock, vms, get, set, handoff, resume, abort, handoffs, "
-           "evacuate, decode or version";
+           "evacuate, drain, undrain, reload, decode or version";
   }
   std::string text = error.what();
   std::replace(text.begin(), text.end(), '\n', ' ');

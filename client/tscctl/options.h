@@ -25,6 +25,9 @@ enum class Command {
   kAbort,
   kHandoffs,
   kEvacuate,
+  kDrain,
+  kUndrain,
+  kReload,
   kDecode,
   kVersion,
 };
@@ -49,6 +52,8 @@ struct Options {
   // evacuate: the destinations, and how many VMs at a time.
   std::vector<std::string> targets;
   int parallel = 16;
+  // drain: for how long to wait for what is open.
+  absl::Duration wait = absl::Seconds(25);
   // handoffs: only the undecided, or the pending ones.
   bool stuck = false;
   bool pending = false;

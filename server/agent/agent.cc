@@ -10,6 +10,7 @@
 #include <atomic>
 #include <chrono>
 #include <list>
+#include <mutex>
 #include <optional>
 #include <utility>
 
@@ -20,6 +21,7 @@
 #include "absl/time/clock.h"
 #include "server/agent/clock_watch.h"
 #include "server/agent/handoff_watch.h"
+#include "server/base/log.h"
 #include "server/base/socket_lock.h"
 #include "server/base/version.h"
 #include "server/handoff/handoff_controller.h"
@@ -97,7 +99,8 @@ class AgentImpl final : public Agent {
                        }},
                   registry_, *platform_.descriptor_check),
         handlers_({platform_.facts, registry_, timekeeper_, operations_, handoffs_,
-                   *platform_.journal, &metrics_, [this] { return PeerAddress(); }}),
+                   *platform_.journal, &metrics_, [this] { return PeerAddress(); },
+                   [this](bool draining) { SetDraining(draining); }, options_.reload}),
         service_({handlers_, handoffs_, metrics_, pool_}) {}
 
   ~AgentImpl() override { Stop(absl::Seconds(1)); }
@@ -125,6 +128,22 @@ class AgentImpl final : public Agent {
   std::vector<int> ports() const override { return ports_; }
   int metrics_port() const override { return metrics_port_; }
   void Adopt(UniqueFd socket) override { listener_.Adopt(std::move(socket)); }
+
+  void SetLimits(const handoff::Limits& limits) override {
+    timekeeper_.set_limits(limits);
+    operations_.set_limits(limits);
+  }
+
+  void SetDraining(bool draining) override {
+    if (handoffs_.draining() != draining) {
+      Log(LogLevel::kInfo, draining ? "draining: no handoff begins" : "not draining any more",
+          {{"open_handoffs", handoffs_.OpenCount()}});
+    }
+    handoffs_.set_draining(draining);
+    TellHealth();
+  }
+
+  size_t open_handoffs() const override { return handoffs_.OpenCount(); }
 
   void Stop(absl::Duration grace) override {
     clock_watch_.reset();
@@ -180,8 +199,8 @@ class AgentImpl final : public Agent {
     started_ = true;
     // The agent as a whole serves on; the service of handoffs does while the clock is trusted.
     clock_watch_.emplace(timekeeper_, [this](bool trusted) {
-      server_->GetHealthCheckService()->SetServingStatus(
-          tschandoff::v1::TscAgent::service_full_name(), trusted);
+      clock_trusted_ = trusted;
+      TellHealth();
     });
     handoff_watch_.emplace(handoffs_, options_.keep_handoffs_ns, [this](size_t undecided) {
       const bool usable = platform_.journal->unavailable_reason().empty();
@@ -189,6 +208,13 @@ class AgentImpl final : public Agent {
       server_->GetHealthCheckService()->SetServingStatus(kHandoffsHealth, undecided == 0 && usable);
     });
     return absl::OkStatus();
+  }
+
+  void TellHealth() {
+    const std::lock_guard<std::mutex> lock(health_mutex_);
+    if (server_ == nullptr) return;
+    server_->GetHealthCheckService()->SetServingStatus(
+        tschandoff::v1::TscAgent::service_full_name(), clock_trusted_ && !handoffs_.draining());
   }
 
   // Where other hosts reach this agent; empty while that is not known.
@@ -267,6 +293,9 @@ class AgentImpl final : public Agent {
   std::unique_ptr<grpc::Server> server_;
   std::atomic<bool> started_{false};  // ports_ do not change any more
   std::atomic<size_t> undecided_{0};
+  std::atomic<bool> clock_trusted_{false};
+  std::mutex
+      health_mutex_;  // held while the health is told, so that the last word is the right one
   std::optional<ClockWatch> clock_watch_;
   std::optional<HandoffWatch> handoff_watch_;
 };

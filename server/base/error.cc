@@ -102,6 +102,10 @@ constexpr std::array kReasons = {
     ReasonText{
         Reason::kJournalUnavailable, "JOURNAL_UNAVAILABLE", StatusCode::kUnavailable,
         "See the agent's log and GetHostInfo for the file; mend it, then restart the agent."},
+    ReasonText{Reason::kAgentDraining, "AGENT_DRAINING", StatusCode::kUnavailable,
+               "Take another host, or wait until draining ends (tscctl undrain)."},
+    ReasonText{Reason::kConfigInvalid, "CONFIG_INVALID", StatusCode::kFailedPrecondition,
+               "Mend the file; the agent goes on with the settings that it has."},
 };
 
 const ReasonText& TextOf(Reason reason) {

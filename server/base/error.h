@@ -53,6 +53,8 @@ enum class Reason {
   kHandoffDecided = 31,
   kHandoffIdReused = 32,
   kJournalUnavailable = 33,
+  kAgentDraining = 37,
+  kConfigInvalid = 38,
 };
 
 using Metadata = std::map<std::string, std::string>;

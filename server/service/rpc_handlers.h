@@ -19,6 +19,7 @@
 #include "server/journal/journal.h"
 #include "server/metrics/metrics.h"
 #include "server/registry/vm_registry.h"
+#include "server/service/reload.h"
 #include "tschandoff/v1/tsc_agent.pb.h"
 
 namespace tsc_handoff::service {
@@ -44,6 +45,8 @@ class RpcHandlers {
     journal::Journal& journal;
     metrics::Metrics* metrics = nullptr;             // OPTIONAL
     std::function<std::string()> peer_address = {};  // where other hosts reach this agent
+    std::function<void(bool)> drain = {};            // OPTIONAL. Has draining begin or end
+    Reloader reload = {};                            // OPTIONAL
   };
 
   explicit RpcHandlers(const Parts& parts) : parts_(parts) {}
@@ -72,6 +75,10 @@ class RpcHandlers {
                           tschandoff::v1::GetHandoffResponse& response);
   absl::Status ListHandoffs(const tschandoff::v1::ListHandoffsRequest& request,
                             tschandoff::v1::ListHandoffsResponse& response);
+  absl::Status Drain(const CallInfo& call, const tschandoff::v1::DrainRequest& request,
+                     tschandoff::v1::DrainResponse& response);
+  // Blocks.
+  absl::Status Reload(const CallInfo& call, tschandoff::v1::ReloadResponse& response);
   absl::Status ProbeClock(tschandoff::v1::ProbeClockResponse& response);
   // Blocks.
   absl::Status CompareClocks(const tschandoff::v1::CompareClocksRequest& request,
