@@ -713,14 +713,14 @@ TEST_F(DurableHandoffTest, ADrainingSourceGoesOnWithWhatIsOpenAndBeginsNothing) 
 
 TEST_F(DurableHandoffTest, ADrainingAgentBeginsNoHandoffOnEitherSide) {
   ASSERT_TRUE(Drain(*source_, v1::DrainRequest::MODE_DRAIN).ok());
-  EXPECT_EQ(ReasonOf(Capture().status()), v1::AGENT_DRAINING);
+  EXPECT_EQ(client::ReasonOf(Capture().status()), v1::AGENT_DRAINING);
   EXPECT_TRUE(pair_.source_vm->MayRun().ok());
   ASSERT_TRUE(Drain(*source_, v1::DrainRequest::MODE_SERVE).ok());
   const auto captured = Capture();
   ASSERT_TRUE(captured.ok()) << captured.status();
   ASSERT_TRUE(Drain(*destination_, v1::DrainRequest::MODE_DRAIN).ok());
-  EXPECT_EQ(ReasonOf(Apply(captured->state()).status()), v1::AGENT_DRAINING);
-  EXPECT_EQ(ReasonOf(Drain(*destination_, v1::DrainRequest::MODE_UNSPECIFIED).status()),
+  EXPECT_EQ(client::ReasonOf(Apply(captured->state()).status()), v1::AGENT_DRAINING);
+  EXPECT_EQ(client::ReasonOf(Drain(*destination_, v1::DrainRequest::MODE_UNSPECIFIED).status()),
             v1::REQUEST_INVALID);
   ASSERT_TRUE(Drain(*destination_, v1::DrainRequest::MODE_SERVE).ok());
   ASSERT_TRUE(Apply(captured->state()).ok());
@@ -729,7 +729,7 @@ TEST_F(DurableHandoffTest, ADrainingAgentBeginsNoHandoffOnEitherSide) {
 
 TEST_F(DurableHandoffTest, AnAgentWithoutAConfigurationFileSaysSo) {
   const auto reloaded = source_->Call(&TscAgent::Reload, v1::ReloadRequest());
-  EXPECT_EQ(ReasonOf(reloaded.status()), v1::CONFIG_INVALID);
+  EXPECT_EQ(client::ReasonOf(reloaded.status()), v1::CONFIG_INVALID);
 }
 
 }  // namespace
