@@ -17,6 +17,8 @@
 #include "client/tscctl/json_output.h"
 #include "client/tscctl/report.h"
 #include "client/tscctl/state_file.h"
+#include "client/tscctl/top/top.h"
+#include "client/tscctl/watch/watch.h"
 #include "server/base/version.h"
 
 namespace tsc_handoff::tscctl {
@@ -177,6 +179,8 @@ Result RunCommand(const Options& options, Io& io) {
       options.command == Command::kAbort)
     return RunHandoff(options, io);
   if (options.command == Command::kEvacuate) return RunEvacuate(options, io);
+  if (options.command == Command::kTop) return RunTop(options, io);
+  if (options.command == Command::kWatch) return RunWatch(options, io);
   if (options.command == Command::kClock) return RunClock(options, io);
   absl::StatusOr<std::unique_ptr<AgentClient>> agent = ConnectTo(options.agent, options);
   if (!agent.ok()) return UsageFailure(agent.status().message(), "tscctl --help");

@@ -25,6 +25,9 @@ constexpr size_t kMaxIdBytes = 128;
 constexpr int kMaxParallel = 256;
 constexpr absl::Duration kMinTimeout = absl::Milliseconds(1);
 constexpr absl::Duration kMaxTimeout = absl::Minutes(10);
+// Between two rounds of questions to an agent.
+constexpr absl::Duration kMinInterval = absl::Milliseconds(100);
+constexpr absl::Duration kMaxInterval = absl::Hours(1);
 // Longer than any real one; keeps nanoseconds far below 2^63.
 constexpr absl::Duration kMaxError = absl::Hours(1);
 constexpr absl::Duration kMaxElapsed = absl::Hours(24 * 365 * 10);
@@ -37,6 +40,7 @@ struct Raw {
   std::string max_error;
   std::string max_elapsed;
   std::string to_vm;
+  std::string interval = "1s";
 };
 
 // The messages of checks, empty when all is well.
@@ -193,6 +197,30 @@ void AddClockCommand(CLI::App* app, Options* options) {
       ->needs(b);
 }
 
+// What `top` and `watch` have in common.
+void AddFollowOptions(CLI::App* command, Options* options, Raw* raw) {
+  command
+      ->add_option("--agent", options->agents,
+                   "The agents to ask; may be given several times (default: as of --agent before "
+                   "the command)")
+      ->type_name("ADDRESS[,ADDRESS]...")
+      ->delimiter(',');
+  command->add_option("--interval", raw->interval, "How often to ask (default 1s)")
+      ->type_name("DURATION");
+}
+
+void AddFollowCommands(CLI::App* app, Options* options, Raw* raw) {
+  CLI::App* top = AddCommand(app, "top", "Hosts, VMs and handoffs on the whole screen, live",
+                             kTopFooter, Command::kTop, options);
+  AddFollowOptions(top, options, raw);
+  CLI::App* watch = AddCommand(app, "watch", "Print what happens, a line for each event",
+                               kWatchFooter, Command::kWatch, options);
+  AddFollowOptions(watch, options, raw);
+  watch->add_option("--vm", options->vm, "Only handoffs of this VM")->type_name("VM");
+  watch->add_flag_callback(
+      "--json", [raw] { raw->output = "json"; }, "The same as -o json: each line is an object");
+}
+
 void Declare(CLI::App* app, Options* options, Raw* raw) {
   app->name("tscctl");
   app->footer(std::string(kMainFooter) + "\n" + kExitCodes);
@@ -272,6 +300,8 @@ void Declare(CLI::App* app, Options* options, Raw* raw) {
       ->check(CLI::Range(1, kMaxParallel).description(""));
   AddHandoffApplyOptions(evacuate, options, raw);
 
+  AddFollowCommands(app, options, raw);
+
   CLI::App* decode = AddCommand(app, "decode", "Show a TSC state that was kept in a file",
                                 kDecodeFooter, Command::kDecode, options);
   decode->add_option("FILE", options->file, "As `get --out` wrote it")->required()->type_name("");
@@ -334,6 +364,28 @@ Problem CheckClock(const Options& options) {
   return problem.empty() ? CheckAddress(options.to) : problem;
 }
 
+Problem FinishFollow(const Raw& raw, Options* options) {
+  if (options->command == Command::kTop && options->json) {
+    return "`tscctl top` draws on a terminal; for JSON use `tscctl watch --json`, or `tscctl vms` "
+           "and `tscctl handoffs` with -o json";
+  }
+  if (options->agents.empty()) options->agents = {options->agent};
+  std::vector<std::string> once;
+  for (const std::string& agent : options->agents) {
+    if (std::find(once.begin(), once.end(), agent) != once.end()) continue;
+    Problem problem = CheckAddress(agent);
+    if (!problem.empty()) return problem;
+    once.push_back(agent);
+  }
+  options->agents = std::move(once);
+  if (!options->vm.empty()) {
+    Problem problem = CheckVmId(options->vm);
+    if (!problem.empty()) return problem;
+  }
+  return ParseDurationOption("--interval", raw.interval, kMinInterval, kMaxInterval,
+                             &options->interval);
+}
+
 // What CLI11 does not check.
 Problem Finish(const Raw& raw, Options* options) {
   options->json = raw.output == "json";
@@ -362,6 +414,9 @@ Problem Finish(const Raw& raw, Options* options) {
     case Command::kHandoffs:
       if (!options->vm.empty()) problem = CheckVmId(options->vm);
       return problem.empty() ? CheckAddress(options->agent) : problem;
+    case Command::kTop:
+    case Command::kWatch:
+      return FinishFollow(raw, options);
     case Command::kResume:
       problem = CheckId("handoff", options->handoff_id);
       if (problem.empty()) problem = FinishApply(raw, options);
@@ -407,12 +462,12 @@ std::string Explain(const CLI::App& app, const CLI::ParseError& error) {
     return absl::StrCat(
         "\"", extras[0],
         "\" is no command; the commands are host, clock, vms, get, set, handoff, resume, abort, "
-        "handoffs, evacuate, decode and version");
+        "handoffs, evacuate, top, watch, decode and version");
   }
   if (app.get_subcommands().empty() && extras.empty() &&
       dynamic_cast<const CLI::RequiredError*>(&error) != nullptr) {
     return "a command is missing: host, clock, vms, get, set, handoff, resume, abort, handoffs, "
-           "evacuate, decode or version";
+           "evacuate, top, watch, decode or version";
   }
   std::string text = error.what();
   std::replace(text.begin(), text.end(), '\n', ' ');
@@ -449,7 +504,7 @@ std::variant<Options, HelpRequest, UsageError> ParseOptions(
 
 bool LooksLikeJson(const std::vector<std::string>& args) {
   for (size_t i = 0; i < args.size(); ++i) {
-    if (args[i] == "-ojson" || args[i] == "--output=json") return true;
+    if (args[i] == "-ojson" || args[i] == "--output=json" || args[i] == "--json") return true;
     if ((args[i] == "-o" || args[i] == "--output") && i + 1 < args.size() && args[i + 1] == "json")
       return true;
   }

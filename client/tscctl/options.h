@@ -25,6 +25,8 @@ enum class Command {
   kAbort,
   kHandoffs,
   kEvacuate,
+  kTop,
+  kWatch,
   kDecode,
   kVersion,
 };
@@ -35,7 +37,7 @@ struct Options {
   absl::Duration timeout = absl::Seconds(5);
   bool json = false;
 
-  // get, set, handoff; handoffs: empty for all VMs.
+  // get, set, handoff; handoffs, watch: empty for all VMs.
   std::string vm;
   // resume, abort; handoff: empty for a new one.
   std::string handoff_id;
@@ -52,6 +54,9 @@ struct Options {
   // handoffs: only the undecided, or the pending ones.
   bool stuck = false;
   bool pending = false;
+  // top, watch: whom to ask, at least one, and how often.
+  std::vector<std::string> agents;
+  absl::Duration interval = absl::Seconds(1);
   // clock: where `from` reaches `to`; empty for what `to` says of itself.
   std::string peer;
   // handoff: have the source's clock probed at the address that its agent says of itself.
