@@ -73,20 +73,20 @@ class ViewTest : public ::testing::Test {
 TEST_F(ViewTest, At80x24AllThreePanesAreThereWithWhatIsWrongFirst) {
   EXPECT_THAT(
       Lines(),
-      ElementsAre(
-          " tscctl top  ! 1 handoff undecided, 1 agent away  2 hosts, 30 VMs  22:13:20 UTC",
-          "  Hosts 2 " + std::string(70, '-'),
-          "  HOST   CLOCK             BOUND     AGE   VMS        SEEN  NOTE",
-          "! beta   AWAY                  -       -     0  7.00 s ago  connection refused",
-          "  alpha  synchronised  +-20.0 us  1.20 s     0         now",
-          "  Handoffs 2 " + std::string(67, '-'),
-          "  VM     HOST   SIDE    STATE     PEER    ELAPSED  NOTE",
-          "! vm-12  alpha  source  CAPTURED  beta     2.00 s  UNDECIDED: resume/abort",
-          "  vm-11  alpha  source  CAPTURED  ?        2.00 s", HasSubstr("> VMs 30 "),
-          HasSubstr("  VM"), HasSubstr("  vm-10"), HasSubstr("  vm-11"), HasSubstr("  vm-12"),
-          HasSubstr("  vm-13"), HasSubstr("  vm-14"), HasSubstr("  vm-15"), HasSubstr("  vm-16"),
-          HasSubstr("  vm-17"), HasSubstr("  vm-18"), HasSubstr("  vm-19"), HasSubstr("  vm-20"),
-          HasSubstr("  vm-21"), HasSubstr(" q quit   ? help   Tab pane")));
+      ElementsAre(" tscctl top  ! 1 handoff undecided, 1 agent away  2 hosts, 30 VMs  22:13:20 UTC",
+                  "  Hosts 2 " + std::string(70, '-'),
+                  "  HOST   CLOCK             BOUND     AGE   VMS        SEEN  NOTE",
+                  "! beta   AWAY                  -       -     0  7.00 s ago  connection refused",
+                  "  alpha  synchronised  +-20.0 us  1.20 s     0         now",
+                  "  Handoffs 2 " + std::string(67, '-'),
+                  "  VM     HOST   SIDE    STATE     PEER    ELAPSED  NOTE",
+                  "! vm-12  alpha  source  CAPTURED  beta     2.00 s  UNDECIDED: resume/abort",
+                  "  vm-11  alpha  source  CAPTURED  ?        2.00 s", HasSubstr("> VMs 30 "),
+                  HasSubstr("  VM"), HasSubstr("  vm-10"), HasSubstr("  vm-11"),
+                  HasSubstr("  vm-12"), HasSubstr("  vm-13"), HasSubstr("  vm-14"),
+                  HasSubstr("  vm-15"), HasSubstr("  vm-16"), HasSubstr("  vm-17"),
+                  HasSubstr("  vm-18"), HasSubstr("  vm-19"), HasSubstr("  vm-20"),
+                  HasSubstr("  vm-21"), HasSubstr(" q quit   ? help   Tab pane")));
 }
 
 TEST_F(ViewTest, At120x40MoreColumnsAndAllRowsFindRoom) {
