@@ -16,6 +16,8 @@
 
 #include "server/agent/agent.h"
 #include "server/agent/options.h"
+#include "server/agent/self_probe.h"
+#include "server/agent/service_manager.h"
 #include "server/clock/auto_clock_source.h"
 #include "server/clock/chrony_clock_source.h"
 #include "server/clock/clock_monitor.h"
@@ -112,9 +114,14 @@ int Run(const CommandLine& command_line) {
     spdlog::info("serving {} (port {}) host={} tsc_khz={}", command_line.options.listen[i],
                  (*agent)->ports()[i], host_name, host_khz);
   }
+  SelfProbe self_probe(command_line.options.listen[0], (*agent)->ports()[0]);
+  const auto service_manager = ServiceManager::FromEnvironment(
+      [&self_probe](absl::Duration limit) { return self_probe.Answers(limit); });
+  service_manager->Ready("serving " + command_line.options.listen[0]);
   int signal_number = 0;
   sigwait(&stop_signals, &signal_number);
   spdlog::info("stopping: signal {}", signal_number);
+  service_manager->Stopping("stopping");
   (*agent)->Stop(kGrace);
   return 0;
 }
