@@ -195,6 +195,7 @@ void AddClockCommand(CLI::App* app, Options* options) {
 
 void Declare(CLI::App* app, Options* options, Raw* raw) {
   app->name("tscctl");
+  app->set_version_flag("--version", std::string("tscctl ") + tsc_handoff::kVersion);
   app->footer(std::string(kMainFooter) + "\n" + kExitCodes);
   app->require_subcommand(1);
   app->fallthrough();
@@ -421,6 +422,15 @@ std::string Explain(const CLI::App& app, const CLI::ParseError& error) {
 
 }  // namespace
 
+void DescribeOptions(const std::function<void(const CLI::App&)>& use) {
+  Options options;
+  Raw raw;
+  options.agent = std::string(client::kDefaultAgent);
+  CLI::App app(std::string(kMainDescription) + "\n");
+  Declare(&app, &options, &raw);
+  use(app);
+}
+
 std::variant<Options, HelpRequest, UsageError> ParseOptions(
     const std::vector<std::string>& args, const std::map<std::string, std::string>& env) {
   Options options;
@@ -430,7 +440,6 @@ std::variant<Options, HelpRequest, UsageError> ParseOptions(
                                                                : std::string(client::kDefaultAgent);
   CLI::App app(std::string(kMainDescription) + "\n");
   Declare(&app, &options, &raw);
-  app.set_version_flag("--version", std::string("tscctl ") + tsc_handoff::kVersion);
   // CLI11 wants the arguments from the last to the first.
   std::vector<std::string> reversed(args.rbegin(), args.rend());
   try {

@@ -4,6 +4,7 @@
 #ifndef TSC_HANDOFF_CLIENT_TSCCTL_OPTIONS_H_
 #define TSC_HANDOFF_CLIENT_TSCCTL_OPTIONS_H_
 
+#include <functional>
 #include <map>
 #include <string>
 #include <variant>
@@ -11,6 +12,10 @@
 
 #include "absl/time/time.h"
 #include "tschandoff/v1/tsc_agent.pb.h"
+
+namespace CLI {
+class App;
+}
 
 namespace tsc_handoff::tscctl {
 
@@ -75,6 +80,9 @@ struct UsageError {
 // `args` without the program's name; `env` for TSC_AGENT.
 std::variant<Options, HelpRequest, UsageError> ParseOptions(
     const std::vector<std::string>& args, const std::map<std::string, std::string>& env);
+
+// Shows `use` the definition of the command line, of which the documentation is made.
+void DescribeOptions(const std::function<void(const CLI::App&)>& use);
 
 // Whether `args` ask for JSON, as far as can be told where they cannot be parsed.
 bool LooksLikeJson(const std::vector<std::string>& args);

@@ -163,15 +163,26 @@ void AddOptions(CLI::App& app, CommandLine& out) {
       ->type_name("LEVEL");
 }
 
-}  // namespace
-
-CommandLine ParseCommandLine(const std::vector<std::string>& arguments) {
-  CommandLine out;
-  CLI::App app(kDescription, "tsc-agent");
+void Declare(CLI::App& app, CommandLine& out) {
   app.footer(kFooter);
   app.set_version_flag("--version", absl::StrCat("tsc-agent ", kVersion));
   app.option_defaults()->always_capture_default(false);
   AddOptions(app, out);
+}
+
+}  // namespace
+
+void DescribeCommandLine(const std::function<void(const CLI::App&)>& use) {
+  CommandLine out;
+  CLI::App app(kDescription, "tsc-agent");
+  Declare(app, out);
+  use(app);
+}
+
+CommandLine ParseCommandLine(const std::vector<std::string>& arguments) {
+  CommandLine out;
+  CLI::App app(kDescription, "tsc-agent");
+  Declare(app, out);
   try {
     app.parse(std::vector<std::string>(arguments.rbegin(), arguments.rend()));
   } catch (const CLI::CallForHelp&) {

@@ -4,12 +4,17 @@
 #ifndef TSC_HANDOFF_SERVER_AGENT_OPTIONS_H_
 #define TSC_HANDOFF_SERVER_AGENT_OPTIONS_H_
 
+#include <functional>
 #include <string>
 #include <vector>
 
 #include "absl/status/statusor.h"
 #include "server/agent/agent.h"
 #include "server/clock/clock_tracker.h"
+
+namespace CLI {
+class App;
+}
 
 namespace tsc_handoff::agent {
 
@@ -35,6 +40,9 @@ struct CommandLine {
 // Parses the arguments after the program's name. Never fails: a usage error comes back as `message`
 // and exit code 2.
 CommandLine ParseCommandLine(const std::vector<std::string>& arguments);
+
+// Shows `use` the definition of the command line, of which the documentation is made.
+void DescribeCommandLine(const std::function<void(const CLI::App&)>& use);
 
 }  // namespace tsc_handoff::agent
 
