@@ -1,23 +1,20 @@
 // Checks Kubernetes manifests against the schemas of @kubernetes-models: a JSON list of them on stdin, a JSON list of
 // complaints on stdout.
-import { createRequire } from "node:module";
 import { readFileSync } from "node:fs";
 
-const require = createRequire(import.meta.url);
-
 // Where a kind's model lies: core and apps, scheduling.k8s.io, ... in kubernetes-models.
-function modelOf({ apiVersion, kind }) {
+async function modelOf({ apiVersion, kind }) {
   const root = apiVersion.startsWith("monitoring.coreos.com/")
     ? "@kubernetes-models/prometheus-operator"
     : "kubernetes-models";
-  return require(`${root}/${apiVersion}/${kind}`)[kind];
+  return (await import(`${root}/${apiVersion}/${kind}`))[kind];
 }
 
 const complaints = [];
 for (const manifest of JSON.parse(readFileSync(0, "utf8"))) {
   const name = `${manifest.kind} ${manifest.metadata.name}`;
   try {
-    const Model = modelOf(manifest);
+    const Model = await modelOf(manifest);
     new Model(manifest).validate();
   } catch (error) {
     complaints.push(`${name}: ${error.message}`);
