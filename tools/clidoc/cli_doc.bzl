@@ -1,17 +1,18 @@
 """cli_doc: a program's manual page and shell completions, from the definition of its command line."""
 
-def cli_doc(name, generator, section):
-    """Makes NAME.SECTION, NAME.bash and _NAME, as the group of files NAME-doc.
+def cli_doc(name, program, generator, section):
+    """Makes PROGRAM.SECTION, PROGRAM.bash and _PROGRAM, and the group NAME of the three.
 
     Args:
-      name: the documented program.
+      name: of the group of files.
+      program: the documented program.
       generator: a cc_binary around clidoc::WriteDoc.
       section: of the manual.
     """
     outputs = {
-        "man": "{}.{}".format(name, section),
-        "bash": name + ".bash",
-        "zsh": "_" + name,
+        "man": "{}.{}".format(program, section),
+        "bash": program + ".bash",
+        "zsh": "_" + program,
     }
     for what, output in outputs.items():
         native.genrule(
@@ -22,7 +23,7 @@ def cli_doc(name, generator, section):
             srcs = [generator],
         )
     native.filegroup(
-        name = name + "-doc",
+        name = name,
         srcs = outputs.values(),
         visibility = ["//visibility:public"],
     )
