@@ -21,6 +21,7 @@ from .packages import PROJECT
 
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.timeout(2400),  # the first run makes the file system with debootstrap
     pytest.mark.skipif(os.geteuid() != 0, reason="mounting and chroot need root"),
 ]
 

@@ -75,15 +75,27 @@ def test_lintian_finds_nothing(made: dict[str, pathlib.Path]) -> None:
     assert (done.stdout, done.returncode) == ("", 0), done.stderr
 
 
-def test_systemd_has_nothing_to_say_against_the_unit(unpacked: pathlib.Path, tmp_path: pathlib.Path) -> None:
-    # Its program is where it is unpacked, not in /usr/bin.
-    unit = tmp_path / "tsc-agent.service"
+def _verify(unpacked: pathlib.Path, directory: pathlib.Path) -> None:
+    """Lets systemd read the unit as it would at boot, with what lies beside it in `directory`."""
+    unit = directory / "tsc-agent.service"
     text = (unpacked / "lib/systemd/system/tsc-agent.service").read_text()
+    # Its program is where it is unpacked, not in /usr/bin.
     unit.write_text(text.replace("/usr/bin/tsc-agent", str(unpacked / "usr/bin/tsc-agent")))
     done = subprocess.run(["systemd-analyze", "verify", "--man=no", "--recursive-errors=no", unit], check=False,
                           text=True, capture_output=True)
     said = [line for line in done.stderr.splitlines() if "tsc-agent" in line]
     assert (said, done.returncode) == ([], 0), done.stderr
+
+
+def test_systemd_has_nothing_to_say_against_the_unit(unpacked: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    _verify(unpacked, tmp_path)
+
+
+def test_systemd_has_nothing_to_say_against_the_drop_in(unpacked: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    (tmp_path / "tsc-agent.service.d").mkdir()
+    example = unpacked / "usr/share/doc/tsc-handoff-agent/examples/attach.conf"
+    (tmp_path / "tsc-agent.service.d/attach.conf").write_text(example.read_text())
+    _verify(unpacked, tmp_path)
 
 
 def test_the_unit_is_hardened_to_2_0_or_better(unpacked: pathlib.Path) -> None:
