@@ -37,7 +37,8 @@ std::string Options(const std::vector<OptionDoc>& options) {
   for (const OptionDoc& option : options) {
     absl::StrAppend(&out, ".TP\n", Tag(option), "\n", Line(option.help));
     if (option.required && !option.positional()) absl::StrAppend(&out, "Required.\n");
-    if (option.repeats) absl::StrAppend(&out, "May be repeated.\n");
+    if (option.repeats && !absl::StrContains(option.help, "repeated"))
+      absl::StrAppend(&out, "May be repeated.\n");
     // In the value's name such words are to be seen already.
     if (!option.choices.empty() && !absl::StrContains(option.value, '|'))
       absl::StrAppend(&out, "One of ", Escape(absl::StrJoin(option.choices, ", ")), ".\n");
@@ -74,13 +75,15 @@ std::string Verbatim(absl::string_view text) {
   return absl::StrCat(out, ".fi\n");
 }
 
-// The footer keeps its lines: its tables and examples are laid out by hand.
-std::string Footer(absl::string_view footer, absl::string_view heading_request) {
+// The footer keeps its lines: its tables and examples are laid out by hand. `told` has paragraphs
+// that the page shows elsewhere and that are left out here.
+std::string Footer(absl::string_view footer, absl::string_view heading_request,
+                   absl::string_view told = "") {
   std::string out;
   bool notes = false;
   for (absl::string_view block : absl::StrSplit(footer, "\n\n")) {
     block = absl::StripTrailingAsciiWhitespace(block);
-    if (absl::StripAsciiWhitespace(block).empty()) continue;
+    if (absl::StripAsciiWhitespace(block).empty() || absl::StrContains(told, block)) continue;
     const size_t title = TitleEnd(block);
     if (title != absl::string_view::npos) {
       absl::StrAppend(&out, heading_request, " ",
@@ -106,7 +109,7 @@ std::string Synopsis(const CommandDoc& program) {
   return absl::StrCat(out, "\n");
 }
 
-std::string Command(const CommandDoc& command) {
+std::string Command(const CommandDoc& command, absl::string_view told) {
   std::string heading = Bold(command.name);
   std::vector<OptionDoc> shown;
   for (const OptionDoc& option : command.options) {
@@ -118,7 +121,7 @@ std::string Command(const CommandDoc& command) {
     shown.push_back(option);
   }
   return absl::StrCat(".SS ", heading, "\n", Paragraphs(command.description), Options(shown),
-                      Footer(command.footer, ".PP\n.B"));
+                      Footer(command.footer, ".PP\n.B", told));
 }
 
 }  // namespace
@@ -132,7 +135,8 @@ std::string ManPage(const CommandDoc& program, const ManHeader& header) {
       Paragraphs(program.description), ".SH OPTIONS\n", Options(program.options));
   if (!program.commands.empty()) {
     absl::StrAppend(&out, ".SH COMMANDS\n");
-    for (const CommandDoc& command : program.commands) absl::StrAppend(&out, Command(command));
+    for (const CommandDoc& command : program.commands)
+      absl::StrAppend(&out, Command(command, program.footer));
   }
   absl::StrAppend(&out, Footer(program.footer, ".SH"));
   if (!header.see_also.empty()) {

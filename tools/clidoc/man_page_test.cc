@@ -64,5 +64,18 @@ TEST(ManPage, CommandsAreSubsectionsWithTheirArguments) {
               HasSubstr(".SS \\fBget\\fR \\fIVM\\fR\n.PP\nRead\n.TP\n\\fIVM\\fR\nThe VM\n"));
 }
 
+TEST(ManPage, WhatTheProgramsFooterSaysIsNotSaidAgainForEachCommand) {
+  CommandDoc program = Program();
+  program.footer = "Exit codes:\n  0 done";
+  program.commands = {{.name = "get",
+                       .description = "Read",
+                       .footer = "Examples:\n  program get\n\nExit codes:\n  0 done",
+                       .options = {},
+                       .commands = {}}};
+  const std::string page = ManPage(program, {});
+  EXPECT_THAT(page, HasSubstr("program get"));
+  EXPECT_EQ(page.find("EXIT CODES"), page.rfind("EXIT CODES"));
+}
+
 }  // namespace
 }  // namespace tsc_handoff::clidoc
