@@ -110,9 +110,9 @@ cmd_deps() {
   [ $# -gt 0 ] || groups=(all)
   for group in "${groups[@]}"; do
     case $group in
-      all) groups=(build node test bochs lint) ;;
-      build | node | test | bochs | lint) ;;
-      *) die "deps: no group '$group'; there are build, node, test, bochs, lint and all" ;;
+      all) groups=(build node test bochs package lint) ;;
+      build | node | test | bochs | package | lint) ;;
+      *) die "deps: no group '$group'; there are build, node, test, bochs, package, lint and all" ;;
     esac
   done
   ensure_packages "${groups[@]}"

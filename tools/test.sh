@@ -41,7 +41,7 @@ cmd_test() {
   [ ${#paths[@]} -gt 0 ] || paths=(tests tools)
 
   local groups=(build)
-  if $run_pytest; then groups+=(test node); fi
+  if $run_pytest; then groups+=(test node package); fi
   if $all; then groups+=(bochs); fi
   ensure_packages "${groups[@]}"
   if $run_pytest; then npm_tools || die "npm ci failed; see above"; fi

@@ -9,6 +9,8 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <mutex>
+#include <set>
 #include <utility>
 
 #include "absl/strings/match.h"
@@ -25,6 +27,9 @@ namespace v1 = ::tschandoff::v1;
 struct AgentClient::Rpc {
   std::shared_ptr<grpc::Channel> channel;
   std::unique_ptr<v1::TscAgent::StubInterface> stub;
+  std::mutex mutex;
+  bool stopped = false;                          // guarded by mutex
+  std::set<grpc::ClientContext*> contexts = {};  // guarded by mutex; of what Stop() ends
 };
 
 namespace {
@@ -103,6 +108,32 @@ gpr_timespec After(absl::Duration left) {
 void SetDeadline(absl::Duration left, grpc::ClientContext* context) {
   context->set_deadline(After(left));
 }
+
+// The context of one call that Stop() ends, as long as it lives. `Rpc` is AgentClient's.
+template <typename Rpc>
+class StoppableContext {
+ public:
+  explicit StoppableContext(Rpc& rpc) : rpc_(rpc) {
+    const std::lock_guard<std::mutex> lock(rpc_.mutex);
+    rpc_.contexts.insert(&context_);
+    if (rpc_.stopped) context_.TryCancel();
+  }
+  StoppableContext(Rpc& rpc, absl::Duration left) : StoppableContext(rpc) {
+    SetDeadline(left, &context_);
+  }
+  ~StoppableContext() {
+    const std::lock_guard<std::mutex> lock(rpc_.mutex);
+    rpc_.contexts.erase(&context_);
+  }
+  StoppableContext(const StoppableContext&) = delete;
+  StoppableContext& operator=(const StoppableContext&) = delete;
+
+  grpc::ClientContext* get() { return &context_; }
+
+ private:
+  Rpc& rpc_;
+  grpc::ClientContext context_;
+};
 
 // gRPC looks at its sockets while somebody waits in it, and otherwise every 5 s. After a failed
 // attempt to connect calls fail at once, without waiting, so that nobody would see the next attempt
@@ -241,10 +272,9 @@ absl::Status AgentClient::Read(const std::function<absl::Status(absl::Duration)>
 absl::StatusOr<v1::HostInfo> AgentClient::GetHostInfo() {
   v1::GetHostInfoResponse response;
   absl::Status status = Read([&](absl::Duration left) {
-    grpc::ClientContext context;
-    SetDeadline(left, &context);
-    return FromGrpc(rpc_->stub->GetHostInfo(&context, v1::GetHostInfoRequest(), &response), target_,
-                    "GetHostInfo");
+    StoppableContext context(*rpc_, left);
+    return FromGrpc(rpc_->stub->GetHostInfo(context.get(), v1::GetHostInfoRequest(), &response),
+                    target_, "GetHostInfo");
   });
   if (!status.ok()) return status;
   if (!response.has_host()) return BadAnswer(target_, "without a host");
@@ -258,9 +288,8 @@ absl::StatusOr<std::vector<v1::Vm>> AgentClient::ListVms() {
   for (int page = 0; page < kMaxPages; ++page) {
     v1::ListVmsResponse response;
     absl::Status status = Read([&](absl::Duration left) {
-      grpc::ClientContext context;
-      SetDeadline(left, &context);
-      return FromGrpc(rpc_->stub->ListVms(&context, request, &response), target_, "ListVms");
+      StoppableContext context(*rpc_, left);
+      return FromGrpc(rpc_->stub->ListVms(context.get(), request, &response), target_, "ListVms");
     });
     if (!status.ok()) return status;
     for (v1::Vm& vm : *response.mutable_vms()) vms.push_back(std::move(vm));
@@ -277,9 +306,8 @@ absl::StatusOr<v1::Vm> AgentClient::GetVm(absl::string_view vm_id) {
   request.set_vm_id(std::string(vm_id));
   v1::GetVmResponse response;
   absl::Status status = Read([&](absl::Duration left) {
-    grpc::ClientContext context;
-    SetDeadline(left, &context);
-    return FromGrpc(rpc_->stub->GetVm(&context, request, &response), target_, "GetVm");
+    StoppableContext context(*rpc_, left);
+    return FromGrpc(rpc_->stub->GetVm(context.get(), request, &response), target_, "GetVm");
   });
   if (!status.ok()) return status;
   if (!response.has_vm()) return BadAnswer(target_, "without a VM");
@@ -291,9 +319,9 @@ absl::StatusOr<v1::GetTscStateResponse> AgentClient::GetTscState(absl::string_vi
   request.set_vm_id(std::string(vm_id));
   v1::GetTscStateResponse response;
   absl::Status status = Read([&](absl::Duration left) {
-    grpc::ClientContext context;
-    SetDeadline(left, &context);
-    return FromGrpc(rpc_->stub->GetTscState(&context, request, &response), target_, "GetTscState");
+    StoppableContext context(*rpc_, left);
+    return FromGrpc(rpc_->stub->GetTscState(context.get(), request, &response), target_,
+                    "GetTscState");
   });
   if (!status.ok()) return status;
   if (!response.has_state()) return BadAnswer(target_, "without a state");
@@ -305,15 +333,39 @@ absl::StatusOr<v1::CompareClocksResponse> AgentClient::CompareClocks(absl::strin
   request.set_peer(std::string(peer));
   v1::CompareClocksResponse response;
   absl::Status status = Read([&](absl::Duration left) {
-    grpc::ClientContext context;
-    SetDeadline(left, &context);
-    return FromGrpc(rpc_->stub->CompareClocks(&context, request, &response), target_,
+    StoppableContext context(*rpc_, left);
+    return FromGrpc(rpc_->stub->CompareClocks(context.get(), request, &response), target_,
                     "CompareClocks");
   });
   if (!status.ok()) return status;
   if (!response.has_probe()) return BadAnswer(target_, "without a probe");
   if (!response.has_local() || !response.has_peer())
     return BadAnswer(target_, "without both hosts' claims");
+  return response;
+}
+
+absl::StatusOr<v1::DrainResponse> AgentClient::Drain(v1::DrainRequest::Mode mode) {
+  v1::DrainRequest request;
+  request.set_mode(mode);
+  v1::DrainResponse response;
+  // To drain twice is to drain once, so that it is repeated like a reading call.
+  absl::Status status = Read([&](absl::Duration left) {
+    grpc::ClientContext context;
+    SetDeadline(left, &context);
+    return FromGrpc(rpc_->stub->Drain(&context, request, &response), target_, "Drain");
+  });
+  if (!status.ok()) return status;
+  return response;
+}
+
+absl::StatusOr<v1::ReloadResponse> AgentClient::Reload() {
+  v1::ReloadResponse response;
+  absl::Status status = Read([&](absl::Duration left) {
+    grpc::ClientContext context;
+    SetDeadline(left, &context);
+    return FromGrpc(rpc_->stub->Reload(&context, {}, &response), target_, "Reload");
+  });
+  if (!status.ok()) return status;
   return response;
 }
 
@@ -363,9 +415,8 @@ absl::StatusOr<std::vector<v1::Handoff>> AgentClient::ListHandoffs(const Handoff
   for (int page = 0; page < kMaxPages; ++page) {
     v1::ListHandoffsResponse response;
     absl::Status status = Read([&](absl::Duration left) {
-      grpc::ClientContext context;
-      SetDeadline(left, &context);
-      return FromGrpc(rpc_->stub->ListHandoffs(&context, request, &response), target_,
+      StoppableContext context(*rpc_, left);
+      return FromGrpc(rpc_->stub->ListHandoffs(context.get(), request, &response), target_,
                       "ListHandoffs");
     });
     if (!status.ok()) return status;
@@ -384,12 +435,51 @@ absl::StatusOr<v1::GetHandoffResponse> AgentClient::GetHandoff(absl::string_view
   request.set_handoff_id(std::string(handoff_id));
   v1::GetHandoffResponse response;
   absl::Status status = Read([&](absl::Duration left) {
-    grpc::ClientContext context;
-    SetDeadline(left, &context);
-    return FromGrpc(rpc_->stub->GetHandoff(&context, request, &response), target_, "GetHandoff");
+    StoppableContext context(*rpc_, left);
+    return FromGrpc(rpc_->stub->GetHandoff(context.get(), request, &response), target_,
+                    "GetHandoff");
   });
   if (!status.ok()) return status;
   return response;
+}
+
+// Begins with the first Next(), because beginning may wait for the connection.
+class AgentClient::Stream final : public HandoffStream {
+ public:
+  Stream(AgentClient& client, absl::string_view vm_id) : client_(client), context_(*client.rpc_) {
+    request_.set_vm_id(std::string(vm_id));
+  }
+
+  bool Next(v1::WatchHandoffsResponse* change) override {
+    if (reader_ == nullptr) {
+      GiveConnectingAChance(*client_.rpc_->channel, client_.options_.timeout);
+      reader_ = client_.rpc_->stub->WatchHandoffs(context_.get(), request_);
+    }
+    return reader_->Read(change);
+  }
+
+  absl::Status Finish() override {
+    if (reader_ == nullptr) return absl::CancelledError("the stream was not begun");
+    return FromGrpc(reader_->Finish(), client_.target_, "WatchHandoffs");
+  }
+
+  void Cancel() override { context_.get()->TryCancel(); }
+
+ private:
+  AgentClient& client_;
+  v1::WatchHandoffsRequest request_;
+  StoppableContext<Rpc> context_;
+  std::unique_ptr<grpc::ClientReaderInterface<v1::WatchHandoffsResponse>> reader_;
+};
+
+std::unique_ptr<HandoffStream> AgentClient::WatchHandoffs(absl::string_view vm_id) {
+  return std::make_unique<Stream>(*this, vm_id);
+}
+
+void AgentClient::Stop() {
+  const std::lock_guard<std::mutex> lock(rpc_->mutex);
+  rpc_->stopped = true;
+  for (grpc::ClientContext* context : rpc_->contexts) context->TryCancel();
 }
 
 absl::StatusOr<AgentAnswer> AgentClient::Call(const AgentRequest& request) {

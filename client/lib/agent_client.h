@@ -41,6 +41,20 @@ struct AgentClientOptions {
   TimeSource time = SystemTime();
 };
 
+// One stream of WatchHandoffs. It must end before its AgentClient.
+//
+// Threading: Next and Finish from one thread, Cancel from any.
+class HandoffStream {
+ public:
+  virtual ~HandoffStream() = default;
+  // Waits for what comes next; false when the stream has ended, and why says Finish.
+  virtual bool Next(tschandoff::v1::WatchHandoffsResponse* change) = 0;
+  // Once, after Next returned false.
+  virtual absl::Status Finish() = 0;
+  // Next returns false soon.
+  virtual void Cancel() = 0;
+};
+
 class AgentClient {
  public:
   // Prepares a client of the agent at `target`: "unix:/path", "HOST:PORT" or any other gRPC address
@@ -87,6 +101,19 @@ class AgentClient {
 
   absl::StatusOr<tschandoff::v1::GetHandoffResponse> GetHandoff(absl::string_view handoff_id);
 
+  // Has draining begin or end; may be repeated.
+  absl::StatusOr<tschandoff::v1::DrainResponse> Drain(tschandoff::v1::DrainRequest::Mode mode);
+
+  // Has the agent read its configuration again.
+  absl::StatusOr<tschandoff::v1::ReloadResponse> Reload();
+
+  // What is pending, and then each change; of one VM, or, where `vm_id` is empty, of all. Has no
+  // deadline, and is not repeated: when it has ended, call this again.
+  std::unique_ptr<HandoffStream> WatchHandoffs(absl::string_view vm_id = "");
+
+  // Reading calls and streams, those in progress and those to come, end with CANCELLED at once.
+  void Stop();
+
   // Makes one call of a handoff, once. Whoever calls repeats it, as HandoffRun says. An error with
   // IsOutcomeUnknown(): it may have been carried out.
   absl::StatusOr<AgentAnswer> Call(const AgentRequest& request);
@@ -94,6 +121,7 @@ class AgentClient {
  private:
   // Keeps gRPC's headers, which cost seconds of compile time, out of the users' files.
   struct Rpc;
+  class Stream;
 
   AgentClient(std::string target, AgentClientOptions options, std::unique_ptr<Rpc> rpc);
 

@@ -4,6 +4,8 @@
 #include <gtest/gtest.h>
 
 #include <memory>
+#include <string>
+#include <thread>
 #include <utility>
 
 #include "client/lib/rpc_error.h"
@@ -277,6 +279,84 @@ TEST(AgentClientConnectTest, GoodTargetsAreTaken) {
     EXPECT_TRUE(AgentClient::Connect(target).ok()) << target;
   }
   EXPECT_FALSE(AgentClient::Connect("host:1", {.timeout = absl::ZeroDuration()}).ok());
+}
+
+v1::Handoff Captured(const std::string& id, const std::string& vm_id) {
+  v1::Handoff handoff;
+  handoff.set_handoff_id(id);
+  handoff.set_side(v1::Handoff::SIDE_SOURCE);
+  handoff.set_state(v1::Handoff::STATE_CAPTURED);
+  handoff.set_vm_id(vm_id);
+  return handoff;
+}
+
+TEST_F(AgentClientTest, WatchingTellsWhatIsPendingAndThenEachChange) {
+  agent_.PutHandoff(Captured("h1", "vm1"));
+  agent_.PutHandoff(Captured("h2", "vm2"));
+  const std::unique_ptr<AgentClient> client = Client();
+  const std::unique_ptr<HandoffStream> stream = client->WatchHandoffs("vm1");
+  v1::WatchHandoffsResponse change;
+  ASSERT_TRUE(stream->Next(&change));
+  EXPECT_TRUE(change.initial());
+  EXPECT_EQ(change.handoff().handoff_id(), "h1");
+  for (const char* id : {"h2", "h1"}) {
+    agent_.EditHandoff(id, v1::Handoff::SIDE_SOURCE, [](v1::Handoff& handoff) {
+      handoff.set_state(v1::Handoff::STATE_RELEASED);
+    });
+  }
+  ASSERT_TRUE(stream->Next(&change));
+  EXPECT_FALSE(change.initial());
+  EXPECT_EQ(change.handoff().handoff_id(), "h1");
+  EXPECT_EQ(change.handoff().state(), v1::Handoff::STATE_RELEASED);
+}
+
+TEST_F(AgentClientTest, WatchingEndsWithTheAgentsReason) {
+  agent_.PutHandoff(Captured("h1", "vm1"));
+  const std::unique_ptr<AgentClient> client = Client();
+  const std::unique_ptr<HandoffStream> stream = client->WatchHandoffs();
+  v1::WatchHandoffsResponse change;
+  ASSERT_TRUE(stream->Next(&change));
+  agent_.EndWatches({absl::StatusCode::kUnavailable, "stopping", "AGENT_STOPPING", {}});
+  EXPECT_FALSE(stream->Next(&change));
+  EXPECT_EQ(ReasonOf(stream->Finish()), v1::AGENT_STOPPING);
+}
+
+TEST_F(AgentClientTest, WatchingAnAgentThatIsAwayEnds) {
+  agent_.Stop();
+  const std::unique_ptr<AgentClient> client = Client();
+  const std::unique_ptr<HandoffStream> stream = client->WatchHandoffs();
+  v1::WatchHandoffsResponse change;
+  EXPECT_FALSE(stream->Next(&change));
+  EXPECT_TRUE(IsUnreachable(stream->Finish()));
+}
+
+TEST_F(AgentClientTest, StopEndsStreamsAndCallsThatWait) {
+  options_.timeout = absl::Hours(1);
+  const std::unique_ptr<AgentClient> client = Client();
+  agent_.HangNext("GetHostInfo");
+  std::thread stopper([&] {
+    while (agent_.CallCount("GetHostInfo") == 0) std::this_thread::yield();
+    client->Stop();
+  });
+  EXPECT_EQ(client->GetHostInfo().status().code(), absl::StatusCode::kCancelled);
+  stopper.join();
+  const std::unique_ptr<HandoffStream> stream = client->WatchHandoffs();
+  v1::WatchHandoffsResponse change;
+  EXPECT_FALSE(stream->Next(&change));
+  EXPECT_EQ(stream->Finish().code(), absl::StatusCode::kCancelled);
+}
+
+TEST_F(AgentClientTest, CancelEndsAStreamThatWaits) {
+  const std::unique_ptr<AgentClient> client = Client();
+  const std::unique_ptr<HandoffStream> stream = client->WatchHandoffs();
+  std::thread canceller([&] {
+    while (agent_.CallCount("WatchHandoffs") == 0) std::this_thread::yield();
+    stream->Cancel();
+  });
+  v1::WatchHandoffsResponse change;
+  EXPECT_FALSE(stream->Next(&change));
+  EXPECT_EQ(stream->Finish().code(), absl::StatusCode::kCancelled);
+  canceller.join();
 }
 
 }  // namespace

@@ -14,8 +14,8 @@ namespace v1 = ::tschandoff::v1;
 
 // How often a run may find that somebody else has moved the handoff meanwhile.
 constexpr int kMaxAskedAgain = 8;
-// Attempts, a max_delay apart, at a call whose VM its agent does not know: after an agent's start the
-// VMMs take up to 2 s to register again.
+// Attempts, a max_delay apart, at a call whose VM its agent does not know: after an agent's start
+// the VMMs take up to 2 s to register again.
 constexpr int kMaxReturns = 4;
 
 // Whether the same call may succeed later, or its answer may have been lost.
@@ -398,7 +398,8 @@ void HandoffRun::ApplyFailed(const absl::Status& status) {
 }
 
 bool HandoffRun::MayReturn(const absl::Status& status) const {
-  return ReasonOf(status) == v1::VM_NOT_FOUND && attempts_ < std::min(options_.max_attempts, kMaxReturns);
+  return ReasonOf(status) == v1::VM_NOT_FOUND &&
+         attempts_ < std::min(options_.max_attempts, kMaxReturns);
 }
 
 void HandoffRun::Refuse(const absl::Status& why) {

@@ -1,6 +1,7 @@
 #include "client/tscctl/clock_report.h"
 
 #include "absl/strings/str_cat.h"
+#include "client/tscctl/names.h"
 
 namespace tsc_handoff::tscctl {
 namespace {
@@ -9,19 +10,6 @@ namespace v1 = ::tschandoff::v1;
 
 using Align = Table::Align;
 
-std::string StatusName(v1::ClockInfo::Status status) {
-  switch (status) {
-    case v1::ClockInfo::STATUS_SYNCHRONISED:
-      return "synchronised";
-    case v1::ClockInfo::STATUS_FREE_RUNNING:
-      return "free-running";
-    case v1::ClockInfo::STATUS_DISRUPTED:
-      return "disrupted";
-    default:
-      return "unknown";
-  }
-}
-
 std::string StatusText(v1::ClockInfo::Status status) {
   switch (status) {
     case v1::ClockInfo::STATUS_FREE_RUNNING:
@@ -29,7 +17,7 @@ std::string StatusText(v1::ClockInfo::Status status) {
     case v1::ClockInfo::STATUS_DISRUPTED:
       return "disrupted: it was stepped, and its source has not been heard since";
     default:
-      return StatusName(status);
+      return ClockStatusName(status);
   }
 }
 
@@ -62,7 +50,7 @@ void PrintClaims(const ClockComparison& comparison, const Labels& labels, Io& io
                {"STATED", Align::kRight},
                {"SOURCE"}});
   const auto row = [&table](const std::string& label, const v1::ClockInfo& clock) {
-    table.Add({Printable(label), clock.trusted() ? "yes" : "no", StatusName(clock.status()),
+    table.Add({Printable(label), clock.trusted() ? "yes" : "no", ClockStatusName(clock.status()),
                clock.trusted() ? PlusMinus(clock.error_bound_ns()) : "-", AgeText(clock),
                SourceName(clock)});
   };

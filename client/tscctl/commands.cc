@@ -10,6 +10,7 @@
 #include "client/lib/handoff.h"
 #include "client/lib/rpc_error.h"
 #include "client/lib/state_view.h"
+#include "client/tscctl/admin_commands.h"
 #include "client/tscctl/clock_command.h"
 #include "client/tscctl/connect.h"
 #include "client/tscctl/evacuate.h"
@@ -18,7 +19,9 @@
 #include "client/tscctl/migrate_qemu.h"
 #include "client/tscctl/report.h"
 #include "client/tscctl/state_file.h"
+#include "client/tscctl/top/top.h"
 #include "client/tscctl/vm_report.h"
+#include "client/tscctl/watch/watch.h"
 #include "server/base/version.h"
 
 namespace tsc_handoff::tscctl {
@@ -179,6 +182,8 @@ Result RunCommand(const Options& options, Io& io) {
       options.command == Command::kAbort)
     return RunHandoff(options, io);
   if (options.command == Command::kEvacuate) return RunEvacuate(options, io);
+  if (options.command == Command::kTop) return RunTop(options, io);
+  if (options.command == Command::kWatch) return RunWatch(options, io);
   if (options.command == Command::kMigrateQemu) return RunMigrateQemu(options, io);
   if (options.command == Command::kClock) return RunClock(options, io);
   absl::StatusOr<std::unique_ptr<AgentClient>> agent = ConnectTo(options.agent, options);
@@ -188,6 +193,12 @@ Result RunCommand(const Options& options, Io& io) {
       return RunHost(**agent, io);
     case Command::kVms:
       return RunVms(**agent, io);
+    case Command::kDrain:
+      return RunDrain(options, **agent, io);
+    case Command::kUndrain:
+      return RunUndrain(options, **agent, io);
+    case Command::kReload:
+      return RunReload(**agent, io);
     case Command::kHandoffs:
       return RunHandoffs(options, **agent, io);
     case Command::kGet:

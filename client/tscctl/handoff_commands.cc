@@ -6,11 +6,11 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "absl/strings/strip.h"
 #include "client/lib/handoff.h"
 #include "client/lib/rpc_error.h"
 #include "client/tscctl/connect.h"
 #include "client/tscctl/json_output.h"
+#include "client/tscctl/names.h"
 #include "client/tscctl/report.h"
 
 namespace tsc_handoff::tscctl {
@@ -111,11 +111,6 @@ Failure FailureOf(const Options& options, const client::HandoffReport& report) {
   return failure;
 }
 
-std::string StateName(v1::Handoff::State state) {
-  const std::string name = v1::Handoff::State_Name(state);
-  return std::string(absl::StripPrefix(name, "STATE_"));
-}
-
 }  // namespace
 
 std::string ResumeCommand(const std::string& handoff_id, const std::string& from,
@@ -197,9 +192,8 @@ Result RunHandoffs(const Options& options, AgentClient& agent, Io& io) {
     const std::string silent =
         handoff.silent_ns() == 0 ? "-" : HumanUnsignedNs(handoff.silent_ns());
     const int64_t changed_ns = handoff.changed_at_ns();
-    table.Add({Printable(handoff.handoff_id()),
-               handoff.side() == v1::Handoff::SIDE_SOURCE ? "source" : "destination",
-               StateName(handoff.state()), Printable(handoff.vm_id()),
+    table.Add({Printable(handoff.handoff_id()), HandoffSideName(handoff.side()),
+               HandoffStateName(handoff.state()), Printable(handoff.vm_id()),
                Thousands(handoff.ticket().epoch()),
                changed_ns <= 0 ? "?" : HumanTime(static_cast<uint64_t>(changed_ns)),
                handoff.undecided() ? io.out_palette.Red(silent + ", stuck") : silent});

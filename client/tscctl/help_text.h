@@ -36,6 +36,7 @@ inline constexpr char kMainFooter[] =
   tscctl handoffs --stuck                                 what has somebody left unfinished?
   tscctl evacuate --from host1:50051 --to host2:50051     all VMs of a host, 16 at a time
   tscctl migrate-qemu --help                              a whole live migration of a stock QEMU's VM
+  tscctl top --agent host1:50051,host2:50051              watch hosts, VMs and handoffs, live
   tscctl handoff --help                                   each command has its own help
 
 Output is for people by default; -o json gives stable JSON on stdout, and an error object on stderr.
@@ -176,6 +177,30 @@ States of a source: CAPTURED (the VM may not run), RELEASED (it left), ABORTED (
 JSON (-o json): handoffs[] with the names of Handoff in tsc_agent.proto, bytes in base64.
 )";
 
+inline constexpr char kDrainFooter[] =
+    R"(Examples:
+  tscctl evacuate --from host1:50051 --to host2:50051 && tscctl --agent host1:50051 drain
+  tscctl drain --wait 0s                           do not wait, say what is open
+  tscctl undrain                                   and back
+
+A draining agent begins no handoff, neither as source nor as destination (AGENT_DRAINING), and is NOT_SERVING to
+health checks; what is open goes on. Stopping the agent (SIGTERM) drains it too, for --drain-limit. Draining ends with
+undrain or the agent's restart. Exit code 1 when handoffs are still open after --wait.
+
+JSON (-o json): open_handoffs.
+)";
+
+inline constexpr char kReloadFooter[] =
+    R"(Examples:
+  tscctl reload                                    after editing /etc/tsc-handoff/agent.yaml
+  tscctl --agent host2:50051 reload
+
+What may change while the agent runs takes effect for what begins afterwards; what needs a restart is named. A file
+with a fault changes nothing, and the answer names file and line. `tsc-agent --print-config` prints all settings.
+
+JSON (-o json): changed[], needs_restart[], as "KEY: VALUE"; without a value the setting is at its default.
+)";
+
 inline constexpr char kEvacuateFooter[] =
     R"(Examples:
   tscctl evacuate --from host1:50051 --to host2:50051,host3:50051 --parallel 32
@@ -195,6 +220,44 @@ skipped (not begun).
 
 JSON (-o json): moved, aborted, pending, skipped (numbers of VMs), not_begun, seconds, and vms[] with vm, to, outcome,
 handoff_id, reason, message, next_step. Those not begun since it was interrupted are counted only.
+)";
+
+inline constexpr char kTopFooter[] =
+    R"(Examples:
+  tscctl top                                        the agent on this host
+  tscctl top --agent host1:50051,host2:50051        two hosts together
+  NO_COLOR=1 tscctl top                             without colours
+
+Hosts with their clocks, handoffs in progress, VMs. What is wrong comes first, marked with ! and said in words in the
+last column: an agent that is away, a clock that is not trusted, a handoff that nobody goes on with. Asks the agents
+only, changes nothing, and does not disturb the VMs. A handoff that has ended stays for a minute; an agent that does not
+answer is asked on, and what it said last stays, fainter.
+
+Keys: Tab the next pane, arrows select, Enter all that is known of the selected row and how to go on with it, / shows
+only rows with these words, s sorts by the next column, r the other way round, p pauses, ? explains all, q quits. Needs
+a terminal of any size, better of 80x24. For scripts use `tscctl watch`, or `tscctl vms` with -o json.
+)";
+
+inline constexpr char kWatchFooter[] =
+    R"(Examples:
+  tscctl watch                                                      what happens at this host's agent
+  tscctl watch --agent host1:50051,host2:50051 --vm vm1             one VM's handoffs between two hosts
+  tscctl watch --json | jq -c 'select(.event == "undecided")'       only what somebody must look after
+  tscctl watch | while read -r time agent event rest; do ...; done  a script's loop
+
+One line for each event, at once, until Ctrl-C or until nobody reads any more; both end it with exit code 0. An agent
+that is away is asked on; when it is back, handoffs that ended meanwhile are told.
+
+Events: agent_found, agent_lost (it does not answer, and why), clock (its status or trust has changed), handoff (a side
+has another state), undecided (nobody goes on with a handoff; tscctl resume or abort it). How things are when the watch
+begins is told the same way, with initial=yes.
+
+A line has the time, the agent's address, the event, and then key=value, in quotes where there is a blank in it.
+JSON (--json), one object on each line: time, event, agent, host_name, initial; with agent_found agent_version,
+agent_id, vm_count; with agent_lost reason, message; with clock clock{} with status, trusted, error_bound_ns (null
+unless trusted), age_ns, source, untrusted_reason; with handoff and undecided handoff{} with handoff_id, vm, side,
+state, pending, epoch, destination_vm, source_agent_id, destination_agent_id, begun_at_ns, changed_at_ns, undecided,
+silent_ns, vm_lost; with handoff also before, the state that was told before, or null.
 )";
 
 inline constexpr char kMigrateQemuFooter[] =

@@ -17,6 +17,7 @@ int main(int argc, char** argv) {
       environment.variables[name] = value;
   }
   environment.stdout_is_terminal = isatty(STDOUT_FILENO) == 1;
+  environment.stdout_fd = STDOUT_FILENO;
   environment.stderr_is_terminal = isatty(STDERR_FILENO) == 1;
   const std::vector<std::string> args(argv + (argc > 0 ? 1 : 0), argv + argc);
   return tsc_handoff::tscctl::RunTscctl(args, std::cout, std::cerr, environment);

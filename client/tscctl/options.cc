@@ -26,6 +26,9 @@ constexpr size_t kMaxIdBytes = 128;
 constexpr int kMaxParallel = 256;
 constexpr absl::Duration kMinTimeout = absl::Milliseconds(1);
 constexpr absl::Duration kMaxTimeout = absl::Minutes(10);
+// Between two rounds of questions to an agent.
+constexpr absl::Duration kMinInterval = absl::Milliseconds(100);
+constexpr absl::Duration kMaxInterval = absl::Hours(1);
 // Longer than any real one; keeps nanoseconds far below 2^63.
 constexpr absl::Duration kMaxError = absl::Hours(1);
 constexpr absl::Duration kMaxElapsed = absl::Hours(24 * 365 * 10);
@@ -38,6 +41,8 @@ struct Raw {
   std::string max_error;
   std::string max_elapsed;
   std::string to_vm;
+  std::string wait = "25s";
+  std::string interval = "1s";
 };
 
 // The messages of checks, empty when all is well.
@@ -194,6 +199,30 @@ void AddClockCommand(CLI::App* app, Options* options) {
       ->needs(b);
 }
 
+// What `top` and `watch` have in common.
+void AddFollowOptions(CLI::App* command, Options* options, Raw* raw) {
+  command
+      ->add_option("--agent", options->agents,
+                   "The agents to ask; may be given several times (default: as of --agent before "
+                   "the command)")
+      ->type_name("ADDRESS[,ADDRESS]...")
+      ->delimiter(',');
+  command->add_option("--interval", raw->interval, "How often to ask (default 1s)")
+      ->type_name("DURATION");
+}
+
+void AddFollowCommands(CLI::App* app, Options* options, Raw* raw) {
+  CLI::App* top = AddCommand(app, "top", "Hosts, VMs and handoffs on the whole screen, live",
+                             kTopFooter, Command::kTop, options);
+  AddFollowOptions(top, options, raw);
+  CLI::App* watch = AddCommand(app, "watch", "Print what happens, a line for each event",
+                               kWatchFooter, Command::kWatch, options);
+  AddFollowOptions(watch, options, raw);
+  watch->add_option("--vm", options->vm, "Only handoffs of this VM")->type_name("VM");
+  watch->add_flag_callback(
+      "--json", [raw] { raw->output = "json"; }, "The same as -o json: each line is an object");
+}
+
 void AddMigrateQemuCommand(CLI::App* app, Options* options, Raw* raw) {
   CLI::App* migrate =
       AddCommand(app, "migrate-qemu", "Live-migrate a stock QEMU's VM, and hand its TSCs over",
@@ -231,6 +260,7 @@ void AddMigrateQemuCommand(CLI::App* app, Options* options, Raw* raw) {
 
 void Declare(CLI::App* app, Options* options, Raw* raw) {
   app->name("tscctl");
+  app->set_version_flag("--version", std::string("tscctl ") + tsc_handoff::kVersion);
   app->footer(std::string(kMainFooter) + "\n" + kExitCodes);
   app->require_subcommand(1);
   app->fallthrough();
@@ -309,6 +339,16 @@ void Declare(CLI::App* app, Options* options, Raw* raw) {
   AddHandoffApplyOptions(evacuate, options, raw);
 
   AddMigrateQemuCommand(app, options, raw);
+  CLI::App* drain =
+      AddCommand(app, "drain", "Have the agent begin no handoff, and wait for the open ones",
+                 kDrainFooter, Command::kDrain, options);
+  drain->add_option("--wait", raw->wait, "Wait this long for open handoffs to end (default 25s)")
+      ->type_name("DURATION");
+  AddCommand(app, "undrain", "Let the agent begin handoffs again", kDrainFooter, Command::kUndrain,
+             options);
+  AddCommand(app, "reload", "Have the agent read its configuration file again", kReloadFooter,
+             Command::kReload, options);
+  AddFollowCommands(app, options, raw);
 
   CLI::App* decode = AddCommand(app, "decode", "Show a TSC state that was kept in a file",
                                 kDecodeFooter, Command::kDecode, options);
@@ -396,6 +436,28 @@ Problem CheckClock(const Options& options) {
   return problem.empty() ? CheckAddress(options.to) : problem;
 }
 
+Problem FinishFollow(const Raw& raw, Options* options) {
+  if (options->command == Command::kTop && options->json) {
+    return "`tscctl top` draws on a terminal; for JSON use `tscctl watch --json`, or `tscctl vms` "
+           "and `tscctl handoffs` with -o json";
+  }
+  if (options->agents.empty()) options->agents = {options->agent};
+  std::vector<std::string> once;
+  for (const std::string& agent : options->agents) {
+    if (std::find(once.begin(), once.end(), agent) != once.end()) continue;
+    Problem problem = CheckAddress(agent);
+    if (!problem.empty()) return problem;
+    once.push_back(agent);
+  }
+  options->agents = std::move(once);
+  if (!options->vm.empty()) {
+    Problem problem = CheckVmId(options->vm);
+    if (!problem.empty()) return problem;
+  }
+  return ParseDurationOption("--interval", raw.interval, kMinInterval, kMaxInterval,
+                             &options->interval);
+}
+
 // What CLI11 does not check.
 Problem Finish(const Raw& raw, Options* options) {
   options->json = raw.output == "json";
@@ -421,9 +483,19 @@ Problem Finish(const Raw& raw, Options* options) {
       if (problem.empty()) problem = CheckFile(options->file);
       if (problem.empty()) problem = CheckAddress(options->agent);
       return problem.empty() ? FinishApply(raw, options) : problem;
+    case Command::kDrain:
+      problem = ParseDurationOption("--wait", raw.wait, absl::ZeroDuration(), kMaxTimeout,
+                                    &options->wait);
+      return problem.empty() ? CheckAddress(options->agent) : problem;
+    case Command::kUndrain:
+    case Command::kReload:
+      return CheckAddress(options->agent);
     case Command::kHandoffs:
       if (!options->vm.empty()) problem = CheckVmId(options->vm);
       return problem.empty() ? CheckAddress(options->agent) : problem;
+    case Command::kTop:
+    case Command::kWatch:
+      return FinishFollow(raw, options);
     case Command::kResume:
       problem = CheckId("handoff", options->handoff_id);
       if (problem.empty()) problem = FinishApply(raw, options);
@@ -471,12 +543,12 @@ std::string Explain(const CLI::App& app, const CLI::ParseError& error) {
     return absl::StrCat(
         "\"", extras[0],
         "\" is no command; the commands are host, clock, vms, get, set, handoff, resume, abort, "
-        "handoffs, evacuate, migrate-qemu, decode and version");
+        "handoffs, evacuate, migrate-qemu, drain, undrain, reload, top, watch, decode and version");
   }
   if (app.get_subcommands().empty() && extras.empty() &&
       dynamic_cast<const CLI::RequiredError*>(&error) != nullptr) {
     return "a command is missing: host, clock, vms, get, set, handoff, resume, abort, handoffs, "
-           "evacuate, migrate-qemu, decode or version";
+           "evacuate, migrate-qemu, drain, undrain, reload, top, watch, decode or version";
   }
   std::string text = error.what();
   std::replace(text.begin(), text.end(), '\n', ' ');
@@ -484,6 +556,15 @@ std::string Explain(const CLI::App& app, const CLI::ParseError& error) {
 }
 
 }  // namespace
+
+void DescribeOptions(const std::function<void(const CLI::App&)>& use) {
+  Options options;
+  Raw raw;
+  options.agent = std::string(client::kDefaultAgent);
+  CLI::App app(std::string(kMainDescription) + "\n");
+  Declare(&app, &options, &raw);
+  use(app);
+}
 
 std::variant<Options, HelpRequest, UsageError> ParseOptions(
     const std::vector<std::string>& args, const std::map<std::string, std::string>& env) {
@@ -494,7 +575,6 @@ std::variant<Options, HelpRequest, UsageError> ParseOptions(
                                                                : std::string(client::kDefaultAgent);
   CLI::App app(std::string(kMainDescription) + "\n");
   Declare(&app, &options, &raw);
-  app.set_version_flag("--version", std::string("tscctl ") + tsc_handoff::kVersion);
   // CLI11 wants the arguments from the last to the first.
   std::vector<std::string> reversed(args.rbegin(), args.rend());
   try {
@@ -513,7 +593,7 @@ std::variant<Options, HelpRequest, UsageError> ParseOptions(
 
 bool LooksLikeJson(const std::vector<std::string>& args) {
   for (size_t i = 0; i < args.size(); ++i) {
-    if (args[i] == "-ojson" || args[i] == "--output=json") return true;
+    if (args[i] == "-ojson" || args[i] == "--output=json" || args[i] == "--json") return true;
     if ((args[i] == "-o" || args[i] == "--output") && i + 1 < args.size() && args[i + 1] == "json")
       return true;
   }

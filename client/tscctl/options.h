@@ -4,6 +4,7 @@
 #ifndef TSC_HANDOFF_CLIENT_TSCCTL_OPTIONS_H_
 #define TSC_HANDOFF_CLIENT_TSCCTL_OPTIONS_H_
 
+#include <functional>
 #include <map>
 #include <string>
 #include <variant>
@@ -11,6 +12,10 @@
 
 #include "absl/time/time.h"
 #include "tschandoff/v1/tsc_agent.pb.h"
+
+namespace CLI {
+class App;
+}
 
 namespace tsc_handoff::tscctl {
 
@@ -26,6 +31,11 @@ enum class Command {
   kHandoffs,
   kEvacuate,
   kMigrateQemu,
+  kDrain,
+  kUndrain,
+  kReload,
+  kTop,
+  kWatch,
   kDecode,
   kVersion,
 };
@@ -48,7 +58,7 @@ struct Options {
   absl::Duration timeout = absl::Seconds(5);
   bool json = false;
 
-  // get, set, handoff, migrate-qemu; handoffs: empty for all VMs.
+  // get, set, handoff, migrate-qemu; handoffs, watch: empty for all VMs.
   std::string vm;
   // resume, abort; handoff, migrate-qemu: empty for a new one.
   std::string handoff_id;
@@ -62,9 +72,14 @@ struct Options {
   // evacuate: the destinations, and how many VMs at a time.
   std::vector<std::string> targets;
   int parallel = 16;
+  // drain: for how long to wait for what is open.
+  absl::Duration wait = absl::Seconds(25);
   // handoffs: only the undecided, or the pending ones.
   bool stuck = false;
   bool pending = false;
+  // top, watch: whom to ask, at least one, and how often.
+  std::vector<std::string> agents;
+  absl::Duration interval = absl::Seconds(1);
   // clock: where `from` reaches `to`; empty for what `to` says of itself.
   std::string peer;
   // handoff: have the source's clock probed at the address that its agent says of itself.
@@ -89,6 +104,9 @@ struct UsageError {
 // `args` without the program's name; `env` for TSC_AGENT.
 std::variant<Options, HelpRequest, UsageError> ParseOptions(
     const std::vector<std::string>& args, const std::map<std::string, std::string>& env);
+
+// Shows `use` the definition of the command line, of which the documentation is made.
+void DescribeOptions(const std::function<void(const CLI::App&)>& use);
 
 // Whether `args` ask for JSON, as far as can be told where they cannot be parsed.
 bool LooksLikeJson(const std::vector<std::string>& args);

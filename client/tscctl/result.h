@@ -55,6 +55,11 @@ struct Io {
   bool json = false;
   // A person watches stderr.
   bool show_progress = false;
+  // For commands that stay: what stands behind `out`, -1 where nothing does.
+  int out_fd = -1;
+  bool out_is_terminal = false;
+  // Colours are wanted, where there is a terminal.
+  bool color = false;
 };
 
 // The failure of a call to an agent; chooses the exit code.

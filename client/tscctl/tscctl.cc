@@ -18,7 +18,10 @@ int RunTscctl(const std::vector<std::string>& args, std::ostream& out, std::ostr
         .out_palette = Palette(color && environment.stdout_is_terminal),
         .err_palette = Palette(color && environment.stderr_is_terminal),
         .json = LooksLikeJson(args),
-        .show_progress = false};
+        .show_progress = false,
+        .out_fd = environment.stdout_fd,
+        .out_is_terminal = environment.stdout_is_terminal,
+        .color = color};
 
   const std::variant<Options, HelpRequest, UsageError> parsed =
       ParseOptions(args, environment.variables);

@@ -16,6 +16,8 @@ struct Environment {
   std::map<std::string, std::string> variables = {};
   bool stdout_is_terminal = false;
   bool stderr_is_terminal = false;
+  // What stands behind `out`; -1 where that is no descriptor.
+  int stdout_fd = -1;
 };
 
 // Runs tscctl with `args` (without the program's name) and returns its exit code.

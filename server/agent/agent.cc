@@ -3,7 +3,6 @@
 #include <grpcpp/ext/proto_server_reflection_plugin.h>
 #include <grpcpp/grpcpp.h>
 #include <grpcpp/health_check_service_interface.h>
-#include <spdlog/spdlog.h>
 #include <sys/random.h>
 #include <sys/stat.h>
 
@@ -11,6 +10,7 @@
 #include <atomic>
 #include <chrono>
 #include <list>
+#include <mutex>
 #include <optional>
 #include <utility>
 
@@ -24,6 +24,7 @@
 #include "server/agent/handoff_watch.h"
 #include "server/agent/vm_watch.h"
 #include "server/base/error.h"
+#include "server/base/log.h"
 #include "server/base/socket_lock.h"
 #include "server/base/version.h"
 #include "server/handoff/handoff_controller.h"
@@ -128,7 +129,8 @@ class AgentImpl final : public Agent {
                    .max_handshakes = 64,
                    .on_event =
                        [](const std::string& vm_id, int32_t pid, const std::string& what) {
-                         spdlog::info("vm={} vmm_pid={} {}", vm_id, pid, what);
+                         Log(LogLevel::kInfo, absl::StrCat("VMM: ", what),
+                             {{"vm", vm_id}, {"vmm_pid", pid}});
                        },
                    .on_registered =
                        [this](const std::shared_ptr<registry::RegisteredVm>& vm) {
@@ -138,6 +140,7 @@ class AgentImpl final : public Agent {
                   registry_, *platform_.descriptor_check),
         handlers_({platform_.facts, registry_, timekeeper_, operations_, handoffs_,
                    *platform_.journal, &metrics_, [this] { return PeerAddress(); },
+                   [this](bool draining) { SetDraining(draining); }, options_.reload,
                    [this](const registry::VmIdentity& vm) { return ObservationOf(vm); }}),
         service_({handlers_, handoffs_, metrics_, pool_}) {}
 
@@ -148,7 +151,7 @@ class AgentImpl final : public Agent {
         [this](int64_t ns) { metrics_.JournalCommitted(absl::Nanoseconds(ns)); });
     // Without its journal the agent serves all the same, so that it can be asked what is wrong.
     if (const std::string reason = platform_.journal->unavailable_reason(); !reason.empty()) {
-      spdlog::error("no handoffs, and no permits to run: {}", reason);
+      Log(LogLevel::kError, "no handoffs, and no permits to run", {{"why", reason}});
     } else if (absl::Status status = handoffs_.Start(); !status.ok()) {
       return status;
     }
@@ -167,6 +170,22 @@ class AgentImpl final : public Agent {
   std::vector<int> ports() const override { return ports_; }
   int metrics_port() const override { return metrics_port_; }
   void Adopt(UniqueFd socket) override { listener_.Adopt(std::move(socket)); }
+
+  void SetLimits(const handoff::Limits& limits) override {
+    timekeeper_.set_limits(limits);
+    operations_.set_limits(limits);
+  }
+
+  void SetDraining(bool draining) override {
+    if (handoffs_.draining() != draining) {
+      Log(LogLevel::kInfo, draining ? "draining: no handoff begins" : "not draining any more",
+          {{"open_handoffs", handoffs_.OpenCount()}});
+    }
+    handoffs_.set_draining(draining);
+    TellHealth();
+  }
+
+  size_t open_handoffs() const override { return handoffs_.OpenCount(); }
 
   void Stop(absl::Duration grace) override {
     clock_watch_.reset();
@@ -193,7 +212,8 @@ class AgentImpl final : public Agent {
         .realtime_ns = NowNs<std::chrono::system_clock>,
         .on_event =
             [](const registry::VmIdentity& identity, const std::string& what) {
-              spdlog::info("vm={} vmm_pid={} {}", identity.vm_id, identity.vmm_pid, what);
+              Log(LogLevel::kInfo, absl::StrCat("VM: ", what),
+                  {{"vm", identity.vm_id}, {"vmm_pid", identity.vmm_pid}});
             }});
     vm_watch_.emplace(
         VmWatch::Parts{.host = *platform_.host_vms,
@@ -207,10 +227,11 @@ class AgentImpl final : public Agent {
   }
 
   void PhaseChanged(const PhaseEvent& event) {
-    spdlog::warn(
-        "vm={} vmm_pid={} its TSCs' phase changed on its own: spread_before_ticks={} "
-        "spread_after_ticks={}. The guest or its VMM wrote a TSC",
-        event.vm_id, event.change.vm.pid, event.change.before_ticks, event.change.after_ticks);
+    Log(LogLevel::kWarn, "a VM's phase changed on its own: the guest or its VMM wrote a TSC",
+        {{"vm", event.vm_id},
+         {"vmm_pid", event.change.vm.pid},
+         {"spread_before_ticks", event.change.before_ticks},
+         {"spread_after_ticks", event.change.after_ticks}});
     metrics_.PhaseChanged();
   }
 
@@ -260,8 +281,8 @@ class AgentImpl final : public Agent {
     started_ = true;
     // The agent as a whole serves on; the service of handoffs does while the clock is trusted.
     clock_watch_.emplace(timekeeper_, [this](bool trusted) {
-      server_->GetHealthCheckService()->SetServingStatus(
-          tschandoff::v1::TscAgent::service_full_name(), trusted);
+      clock_trusted_ = trusted;
+      TellHealth();
     });
     handoff_watch_.emplace(handoffs_, options_.keep_handoffs_ns, [this](size_t undecided) {
       const bool usable = platform_.journal->unavailable_reason().empty();
@@ -269,6 +290,13 @@ class AgentImpl final : public Agent {
       server_->GetHealthCheckService()->SetServingStatus(kHandoffsHealth, undecided == 0 && usable);
     });
     return absl::OkStatus();
+  }
+
+  void TellHealth() {
+    const std::lock_guard<std::mutex> lock(health_mutex_);
+    if (server_ == nullptr) return;
+    server_->GetHealthCheckService()->SetServingStatus(
+        tschandoff::v1::TscAgent::service_full_name(), clock_trusted_ && !handoffs_.draining());
   }
 
   // Where other hosts reach this agent; empty while that is not known.
@@ -290,9 +318,13 @@ class AgentImpl final : public Agent {
   }
 
   void Changed(const journal::HandoffRecord& record, handoff::Event event) {
-    spdlog::info("handoff={} vm={} epoch={} side={} state={} event={}", record.ticket.handoff_id,
-                 record.vm_id, record.ticket.epoch, handoff::NameOf(record.side),
-                 handoff::NameOf(record.state), handoff::NameOf(event));
+    Log(LogLevel::kInfo, "handoff",
+        {{"handoff", record.ticket.handoff_id},
+         {"vm", record.vm_id},
+         {"epoch", record.ticket.epoch},
+         {"side", handoff::NameOf(record.side)},
+         {"state", handoff::NameOf(record.state)},
+         {"step", handoff::NameOf(event)}});
     const bool settled =
         record.state == journal::State::kAborted && event == handoff::Event::kUndone;
     if (!settled)  // that it was aborted has been counted
@@ -301,8 +333,8 @@ class AgentImpl final : public Agent {
   }
 
   void Violated(const std::string& vm_id, const port::Permit& permit) {
-    spdlog::error("vm={} epoch={} RUNS WITHOUT A PERMIT: {}. Stop it, or two hosts may run it",
-                  vm_id, permit.epoch, permit.reason);
+    Log(LogLevel::kError, "a VM runs without a permit: stop it, or two hosts may run it",
+        {{"vm", vm_id}, {"epoch", permit.epoch}, {"why", permit.reason}});
     metrics_.PermitViolated();
   }
 
@@ -362,6 +394,9 @@ class AgentImpl final : public Agent {
   std::unique_ptr<grpc::Server> server_;
   std::atomic<bool> started_{false};  // ports_ do not change any more
   std::atomic<size_t> undecided_{0};
+  std::atomic<bool> clock_trusted_{false};
+  std::mutex
+      health_mutex_;  // held while the health is told, so that the last word is the right one
   std::optional<ClockWatch> clock_watch_;
   std::optional<HandoffWatch> handoff_watch_;
 };

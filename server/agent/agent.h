@@ -22,6 +22,7 @@
 #include "server/host/host_facts.h"
 #include "server/journal/journal.h"
 #include "server/port/descriptor_check.h"
+#include "server/service/reload.h"
 
 namespace tsc_handoff::agent {
 
@@ -42,6 +43,7 @@ struct Options {
   // How long the journal keeps what ended, at least.
   int64_t keep_handoffs_ns = 30LL * 24 * 3600 * 1'000'000'000;
   size_t max_vms = 4096;
+  service::Reloader reload = {};  // OPTIONAL. What the Reload RPC does
   size_t worker_threads = 16;
   // How often the TSCs of the host's VMs are looked at from outside.
   int64_t observe_every_ns = 5'000'000'000;
@@ -74,6 +76,15 @@ class Agent {
 
   // Takes in a VMM of this process: the agent's end of a SOCK_SEQPACKET socket pair.
   virtual void Adopt(UniqueFd socket) = 0;
+
+  // For what begins afterwards. Thread-safe.
+  virtual void SetLimits(const handoff::Limits& limits) = 0;
+
+  // While draining, no handoff begins, and the agent is NOT_SERVING to health checks; what is open
+  // goes on. Thread-safe.
+  virtual void SetDraining(bool draining) = 0;
+  // Handoffs that are neither committed nor aborted here.
+  virtual size_t open_handoffs() const = 0;
 
   // Says NOT_SERVING, lets calls in progress end for at most `grace`, and stops. Idempotent.
   virtual void Stop(absl::Duration grace) = 0;

@@ -1,9 +1,9 @@
 #include "server/agent/clock_watch.h"
 
-#include <spdlog/spdlog.h>
-
 #include <chrono>
 #include <utility>
+
+#include "server/base/log.h"
 
 namespace tsc_handoff::agent {
 namespace {
@@ -32,11 +32,13 @@ void ClockWatch::Look() {
   if (last_.has_value() && last_->status == quality.status && last_->trusted == quality.trusted)
     return;
   if (quality.trusted) {
-    spdlog::info("clock: {} by {}, trusted within {} ns", clock::StatusName(quality.status),
-                 quality.source, quality.error_bound_ns);
+    Log(LogLevel::kInfo, "the clock is trusted",
+        {{"status", clock::StatusName(quality.status)},
+         {"source", quality.source},
+         {"error_bound_ns", quality.error_bound_ns}});
   } else {
-    spdlog::warn("clock: {}, not trusted, no handoffs by it: {}", clock::StatusName(quality.status),
-                 quality.untrusted_reason);
+    Log(LogLevel::kWarn, "the clock is not trusted; there are no handoffs by it",
+        {{"status", clock::StatusName(quality.status)}, {"reason", quality.untrusted_reason}});
   }
   if (!last_.has_value() || last_->trusted != quality.trusted) on_trust_(quality.trusted);
   last_ = quality;

@@ -1,10 +1,10 @@
 #include "server/agent/handoff_watch.h"
 
-#include <spdlog/spdlog.h>
-
 #include <string>
 #include <utility>
 #include <vector>
+
+#include "server/base/log.h"
 
 namespace tsc_handoff::agent {
 namespace {
@@ -37,11 +37,15 @@ void HandoffWatch::Look() {
     const journal::HandoffRecord& record = *view.record;
     now.insert(record.ticket.handoff_id);
     if (reported_.count(record.ticket.handoff_id) > 0) continue;
-    spdlog::warn(
-        "undecided: handoff={} vm={} epoch={} side={} state={}: nobody has asked about it for {} "
-        "s; the VM stays paused. Finish or undo it: tscctl resume or tscctl abort {}",
-        record.ticket.handoff_id, record.vm_id, record.ticket.epoch, handoff::NameOf(record.side),
-        handoff::NameOf(record.state), view.silent_ns / kNsPerSecond, record.ticket.handoff_id);
+    Log(LogLevel::kWarn,
+        "undecided handoff: nobody has asked about it for long, and its VM stays paused; finish or "
+        "undo it with tscctl resume or tscctl abort",
+        {{"handoff", record.ticket.handoff_id},
+         {"vm", record.vm_id},
+         {"epoch", record.ticket.epoch},
+         {"side", handoff::NameOf(record.side)},
+         {"state", handoff::NameOf(record.state)},
+         {"silent_s", view.silent_ns / kNsPerSecond}});
   }
   reported_ = std::move(now);
   on_undecided_(undecided.size());
@@ -53,9 +57,10 @@ void HandoffWatch::Compact() {
   compact_at_ = now + kCompactEvery;
   const auto dropped = handoffs_.Compact(keep_ns_);
   if (!dropped.ok()) {
-    spdlog::warn("the journal was not compacted: {}", std::string(dropped.status().message()));
+    Log(LogLevel::kWarn, "the journal was not compacted", {{"why", dropped.status().message()}});
   } else if (*dropped > 0) {
-    spdlog::info("the journal dropped {} handoffs that ended long ago", *dropped);
+    Log(LogLevel::kInfo, "the journal dropped handoffs that ended long ago",
+        {{"handoffs", *dropped}});
   }
 }
 

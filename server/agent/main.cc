@@ -1,11 +1,10 @@
-// tsc-agent: starts the agent on this host's real KVM and clocks, and stops it at SIGTERM or
-// SIGINT.
+// tsc-agent: starts the agent on this host's real KVM and clocks, has it read its configuration
+// again at SIGHUP, and drains and stops it at SIGTERM or SIGINT.
 #include <pthread.h>
 #include <signal.h>
-#include <spdlog/sinks/stdout_color_sinks.h>
-#include <spdlog/spdlog.h>
 #include <sys/resource.h>
 
+#include <atomic>
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
@@ -17,6 +16,10 @@
 #include "server/agent/agent.h"
 #include "server/agent/linux_host_vms.h"
 #include "server/agent/options.h"
+#include "server/agent/reconfiguration.h"
+#include "server/agent/self_probe.h"
+#include "server/agent/service_manager.h"
+#include "server/base/log.h"
 #include "server/base/on_behalf_of.h"
 #include "server/clock/auto_clock_source.h"
 #include "server/clock/chrony_clock_source.h"
@@ -30,6 +33,7 @@ namespace tsc_handoff::agent {
 namespace {
 
 constexpr absl::Duration kGrace = absl::Seconds(5);
+constexpr absl::Duration kDrainLook = absl::Milliseconds(50);
 
 std::unique_ptr<clock::ClockSource> MakeChrony(const ClockOptions& options) {
   clock::ChronyOptions chrony;
@@ -64,8 +68,13 @@ std::unique_ptr<clock::ClockView> MakeClock(const CommandLine& command_line, uin
 }
 
 void LogAttach(const discovery::FoundVm& vm, const std::string& vm_id, pid_t tid) {
-  spdlog::info("attaching: vm={} vmm_pid={} tid={} uid={} executable={} for=\"{}\"", vm_id, vm.pid,
-               tid, vm.uid, vm.executable, OnBehalfOf::Current());
+  Log(LogLevel::kInfo, "attaching",
+      {{"vm", vm_id},
+       {"vmm_pid", vm.pid},
+       {"tid", tid},
+       {"uid", vm.uid},
+       {"executable", vm.executable},
+       {"for", OnBehalfOf::Current()}});
 }
 
 std::unique_ptr<HostVms> MakeHostVms(const VmOptions& options) {
@@ -86,7 +95,7 @@ void RaiseDescriptorLimit() {
   if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
   limit.rlim_cur = limit.rlim_max;
   if (setrlimit(RLIMIT_NOFILE, &limit) != 0) {
-    spdlog::warn("cannot raise the limit of descriptors: {}", strerror(errno));
+    Log(LogLevel::kWarn, "cannot raise the limit of descriptors", {{"why", strerror(errno)}});
   }
 }
 
@@ -94,18 +103,53 @@ void RaiseDescriptorLimit() {
 // API.
 void WarnOfHost(const host::HostFacts& facts) {
   if (!facts.kvm_unavailable_reason.empty())
-    spdlog::warn("KVM is not available: {}", facts.kvm_unavailable_reason);
+    Log(LogLevel::kWarn, "KVM is not available", {{"why", facts.kvm_unavailable_reason}});
   if (!facts.tsc_unstable_reason.empty())
-    spdlog::warn("the TSC is not stable: {}", facts.tsc_unstable_reason);
+    Log(LogLevel::kWarn, "the TSC is not stable", {{"why", facts.tsc_unstable_reason}});
 }
 
-int Run(const CommandLine& command_line) {
-  // Blocked before the first thread starts, so that only sigwait sees them.
-  sigset_t stop_signals;
-  sigemptyset(&stop_signals);
-  sigaddset(&stop_signals, SIGTERM);
-  sigaddset(&stop_signals, SIGINT);
-  pthread_sigmask(SIG_BLOCK, &stop_signals, nullptr);
+bool CannotStart(const absl::Status& status) {
+  if (!status.ok()) Log(LogLevel::kError, "cannot start", {{"why", status.message()}});
+  return !status.ok();
+}
+
+// The next of `signals`, or 0 when none comes for `patience`.
+int NextSignal(const sigset_t& signals, absl::Duration patience) {
+  const timespec limit = absl::ToTimespec(patience);
+  const int number = sigtimedwait(&signals, nullptr, &limit);
+  return number > 0 ? number : 0;
+}
+
+// Serves until SIGTERM or SIGINT, and reads the configuration again at SIGHUP. Returns the signal.
+int ServeUntilStopped(const sigset_t& signals, Reconfiguration& configuration) {
+  for (;;) {
+    const int number = NextSignal(signals, absl::Hours(1));
+    if (number == SIGHUP) (void)configuration.Reload();  // it says in the log what became of it
+    if (number == SIGTERM || number == SIGINT) return number;
+  }
+}
+
+// Lets open handoffs come to their end; a second signal ends the wait.
+void Drain(const sigset_t& signals, Agent& agent, absl::Duration limit) {
+  const absl::Time give_up_at = absl::Now() + limit;
+  agent.SetDraining(true);
+  while (agent.open_handoffs() > 0 && absl::Now() < give_up_at) {
+    const int number = NextSignal(signals, kDrainLook);
+    if (number == SIGTERM || number == SIGINT) break;
+  }
+  if (const size_t open = agent.open_handoffs(); open > 0) {
+    Log(LogLevel::kWarn,
+        "stopping with open handoffs; they are in the journal, and go on at the next start",
+        {{"open_handoffs", open}});
+  }
+}
+
+int Run(const std::vector<std::string>& arguments, const CommandLine& command_line) {
+  // Blocked before the first thread starts, so that only NextSignal sees them.
+  sigset_t signals;
+  sigemptyset(&signals);
+  for (const int number : {SIGTERM, SIGINT, SIGHUP}) sigaddset(&signals, number);
+  pthread_sigmask(SIG_BLOCK, &signals, nullptr);
 
   RaiseDescriptorLimit();
   Platform platform;
@@ -116,25 +160,38 @@ int Run(const CommandLine& command_line) {
   platform.host_vms = MakeHostVms(command_line.vms);
   WarnOfHost(platform.facts);
   auto journal = journal::SqliteJournal::Open(command_line.journal);
-  if (!journal.ok()) {
-    spdlog::error("cannot start: {}", std::string(journal.status().message()));
-    return 1;
-  }
+  if (CannotStart(journal.status())) return 1;
   platform.journal = *std::move(journal);
   const std::string host_name = platform.facts.host_name;
   const uint32_t host_khz = platform.facts.tsc.host_khz;
-  auto agent = Agent::Start(command_line.options, std::move(platform));
-  if (!agent.ok()) {
-    spdlog::error("cannot start: {}", std::string(agent.status().message()));
-    return 1;
-  }
+
+  std::atomic<Agent*> running{nullptr};
+  std::atomic<int64_t> drain_limit_ns{command_line.drain_limit_ns};
+  Reconfiguration configuration(arguments, command_line, [&](const CommandLine& now) {
+    SetLogLevel(now.log_level);
+    drain_limit_ns = now.drain_limit_ns;
+    if (Agent* const agent = running; agent != nullptr) agent->SetLimits(now.options.limits);
+  });
+  Options options = command_line.options;
+  options.reload = [&] { return configuration.Reload(); };
+  auto agent = Agent::Start(options, std::move(platform));
+  if (CannotStart(agent.status())) return 1;
+  running = agent->get();
   for (size_t i = 0; i < command_line.options.listen.size(); ++i) {
-    spdlog::info("serving {} (port {}) host={} tsc_khz={}", command_line.options.listen[i],
-                 (*agent)->ports()[i], host_name, host_khz);
+    Log(LogLevel::kInfo, "serving",
+        {{"address", command_line.options.listen[i]},
+         {"port", (*agent)->ports()[i]},
+         {"host", host_name},
+         {"tsc_khz", host_khz}});
   }
-  int signal_number = 0;
-  sigwait(&stop_signals, &signal_number);
-  spdlog::info("stopping: signal {}", signal_number);
+  SelfProbe self_probe(command_line.options.listen[0], (*agent)->ports()[0]);
+  const auto service_manager = ServiceManager::FromEnvironment(
+      [&self_probe](absl::Duration limit) { return self_probe.Answers(limit); });
+  service_manager->Ready("serving " + command_line.options.listen[0]);
+  const int number = ServeUntilStopped(signals, configuration);
+  Log(LogLevel::kInfo, "stopping", {{"signal", number}});
+  service_manager->Stopping("letting open handoffs end");
+  Drain(signals, **agent, absl::Nanoseconds(drain_limit_ns.load()));
   (*agent)->Stop(kGrace);
   return 0;
 }
@@ -143,13 +200,17 @@ int Run(const CommandLine& command_line) {
 }  // namespace tsc_handoff::agent
 
 int main(int argc, char** argv) {
-  const auto command_line =
-      tsc_handoff::agent::ParseCommandLine(std::vector<std::string>(argv + 1, argv + argc));
+  const std::vector<std::string> arguments(argv + 1, argv + argc);
+  const auto command_line = tsc_handoff::agent::ParseCommandLine(arguments);
   if (!command_line.message.empty()) {
     std::fputs(command_line.message.c_str(), command_line.exit_code == 0 ? stdout : stderr);
     return command_line.exit_code;
   }
-  spdlog::set_default_logger(spdlog::stderr_color_mt("tsc-agent"));
-  spdlog::set_level(spdlog::level::from_str(command_line.log_level));
-  return tsc_handoff::agent::Run(command_line);
+  using tsc_handoff::LogFormat;
+  tsc_handoff::StartLog("tsc-agent", command_line.log_format == "json" ? LogFormat::kJson
+                                     : command_line.log_format == "text"
+                                         ? LogFormat::kText
+                                         : tsc_handoff::FormatForStderr());
+  tsc_handoff::SetLogLevel(command_line.log_level);
+  return tsc_handoff::agent::Run(arguments, command_line);
 }

@@ -7,6 +7,7 @@
 #include "absl/strings/strip.h"
 #include "server/base/version.h"
 #include "server/clock/chrony_clock_source.h"
+#include "server/config/yaml_options.h"
 #include "server/peer/grpc_peer_prober.h"
 
 namespace tsc_handoff::agent {
@@ -16,6 +17,15 @@ constexpr char kDescription[] =
     "tsc-agent: reads and writes the TSCs of the KVM virtual machines on this host, so that an "
     "orchestrator can hand\n"
     "them over between hosts with exact phase and known error. One agent per host.";
+
+// What makes no sense in a file that --config names.
+const config::OptionNames kNotInFile = {"config", "help", "version", "print-config"};
+
+constexpr char kExampleHead[] =
+    "# Settings of tsc-agent: each is the flag of the same name, and a flag overrides it. What is\n"
+    "# commented out stands at its default. After a change: systemctl reload tsc-agent, which "
+    "takes\n"
+    "# over what may change while the agent runs, and says what needs a restart.\n";
 
 constexpr char kFooter[] =
     "Examples:\n"
@@ -167,20 +177,51 @@ void AddOptions(CLI::App& app, CommandLine& out) {
   AddVmOptions(app, out.vms);
   AddDuration(app, "--observe-every", options.observe_every_ns, "How often [5s]")
       ->group("VMs whose VMMs know nothing of the agent");
-  app.add_option("--log-level", out.log_level, "trace, debug, info, warn or error [info]")
-      ->check(CLI::IsMember({"trace", "debug", "info", "warn", "error"}))
-      ->type_name("LEVEL");
+  AddDuration(app, "--drain-limit", out.drain_limit_ns,
+              "Let open handoffs come to their end for this long at a stop [20s]");
+  app.add_option("--log-level", out.log_level, "Write lines of this level and above [info]")
+      ->check(CLI::IsMember({"debug", "info", "warn", "error"}).description(""))
+      ->type_name("debug|info|warn|error");
+  app.add_option("--log-format", out.log_format,
+                 "How to write lines; auto: json where systemd's journal reads them [auto]")
+      ->check(CLI::IsMember({"auto", "text", "json"}).description(""))
+      ->type_name("auto|text|json");
+}
+
+void Declare(CLI::App& app, CommandLine& out) {
+  app.footer(kFooter);
+  app.set_version_flag("--version", absl::StrCat("tsc-agent ", kVersion));
+  app.option_defaults()->always_capture_default(false);
+  app.add_option("--config", out.config,
+                 "Read settings from this YAML file; its keys are the names of these flags, which "
+                 "override it")
+      ->type_name("FILE");
+  app.add_flag("--print-config", out.print_config,
+               "Print a --config file with every setting, its help and its default, and exit");
+  AddOptions(app, out);
 }
 
 }  // namespace
 
+bool MayChange(const std::string& setting) {
+  static const config::OptionNames* const kSettings =
+      new config::OptionNames{"log-level",       "max-error",           "max-elapsed",
+                              "max-commit-wait", "permit-higher-error", "permit-untrusted-clock",
+                              "require-probe",   "drain-limit"};
+  return kSettings->count(setting) > 0;
+}
+
+void DescribeCommandLine(const std::function<void(const CLI::App&)>& use) {
+  CommandLine out;
+  CLI::App app(kDescription, "tsc-agent");
+  Declare(app, out);
+  use(app);
+}
+
 CommandLine ParseCommandLine(const std::vector<std::string>& arguments) {
   CommandLine out;
   CLI::App app(kDescription, "tsc-agent");
-  app.footer(kFooter);
-  app.set_version_flag("--version", absl::StrCat("tsc-agent ", kVersion));
-  app.option_defaults()->always_capture_default(false);
-  AddOptions(app, out);
+  Declare(app, out);
   try {
     app.parse(std::vector<std::string>(arguments.rbegin(), arguments.rend()));
   } catch (const CLI::CallForHelp&) {
@@ -191,6 +232,17 @@ CommandLine ParseCommandLine(const std::vector<std::string>& arguments) {
     out.message = absl::StrCat("tsc-agent: ", error.what(), "\nTry: tsc-agent --help\n");
     out.exit_code = 2;
   }
+  if (out.print_config && out.message.empty())
+    out.message = absl::StrCat(kExampleHead, config::ExampleYaml(app, kNotInFile));
+  if (!out.message.empty()) return out;
+  if (!out.config.empty()) {
+    if (const std::string problem = config::ApplyYaml(app, out.config, kNotInFile);
+        !problem.empty()) {
+      out.message = absl::StrCat("tsc-agent: ", problem, "\n");
+      out.exit_code = 2;
+    }
+  }
+  out.given = config::GivenOptions(app);
   return out;
 }
 

@@ -110,6 +110,10 @@ constexpr std::array kReasons = {
     ReasonText{Reason::kVmAmbiguous, "VM_AMBIGUOUS", StatusCode::kFailedPrecondition,
                "Give each VM an id of its own and each VMM process one VM; tscctl vms shows what "
                "is in the way."},
+    ReasonText{Reason::kAgentDraining, "AGENT_DRAINING", StatusCode::kUnavailable,
+               "Take another host, or wait until draining ends (tscctl undrain)."},
+    ReasonText{Reason::kConfigInvalid, "CONFIG_INVALID", StatusCode::kFailedPrecondition,
+               "Mend the file; the agent goes on with the settings that it has."},
 };
 
 const ReasonText& TextOf(Reason reason) {

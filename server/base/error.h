@@ -57,6 +57,8 @@ enum class Reason {
   kAttachRefused = 34,
   kAttachDenied = 35,
   kVmAmbiguous = 36,
+  kAgentDraining = 37,
+  kConfigInvalid = 38,
 };
 
 using Metadata = std::map<std::string, std::string>;

@@ -110,6 +110,7 @@ absl::StatusOr<Answer> HandoffController::Capture(const CaptureCall& call) {
 }
 
 absl::StatusOr<Answer> HandoffController::CaptureNew(const CaptureCall& call) {
+  if (absl::Status status = CheckNotDraining(); !status.ok()) return status;
   auto vm = parts_.registry.Find(call.vm_id);
   if (!vm.ok()) return vm.status();
   if (absl::Status status = CheckNotInAnother(call.vm_id, call.handoff_id); !status.ok())
@@ -232,6 +233,9 @@ absl::StatusOr<Answer> HandoffController::ApplyNew(const ApplyCall& call,
                                                    const RecordPtr& earlier) {
   const time::HandoffTicket& ticket = *call.request.state.handoff;
   const std::string& vm_id = call.request.vm_id;
+  if (earlier == nullptr) {
+    if (absl::Status status = CheckNotDraining(); !status.ok()) return status;
+  }
   if (absl::Status status = CheckEpoch(ticket, vm_id, earlier != nullptr); !status.ok())
     return status;
   if (absl::Status status = CheckNotInAnother(vm_id, ticket.handoff_id); !status.ok())
@@ -548,6 +552,13 @@ HandoffView HandoffController::Get(const std::string& handoff_id, Side side) {
   return ViewOf(handoff_id, side);
 }
 
+size_t HandoffController::OpenCount() const {
+  const auto open = table_.ListOpen();
+  return static_cast<size_t>(std::count_if(open.begin(), open.end(), [](const TableEntry& entry) {
+    return IsPending(entry.record->state);
+  }));
+}
+
 HandoffView HandoffController::ViewOf(const std::string& handoff_id, Side side) const {
   const RecordPtr record = table_.Find(handoff_id, side);
   if (record == nullptr) return {};
@@ -597,6 +608,11 @@ HandoffView HandoffController::View(const TableEntry& entry, int64_t now_ns) con
 absl::Status HandoffController::CheckJournal() const {
   const std::string reason = parts_.journal.unavailable_reason();
   return reason.empty() ? absl::OkStatus() : Error(Reason::kJournalUnavailable, reason);
+}
+
+absl::Status HandoffController::CheckNotDraining() const {
+  if (!draining_) return absl::OkStatus();
+  return Error(Reason::kAgentDraining, "this host's agent is being drained; it begins no handoff");
 }
 
 absl::Status HandoffController::CheckCancelled(const Cancelled& cancelled) const {

@@ -11,6 +11,7 @@
 #ifndef TSC_HANDOFF_SERVER_HANDOFF_HANDOFF_CONTROLLER_H_
 #define TSC_HANDOFF_SERVER_HANDOFF_HANDOFF_CONTROLLER_H_
 
+#include <atomic>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -133,6 +134,12 @@ class HandoffController {
   absl::StatusOr<HandoffView> Commit(const CommitCall& call);
   absl::StatusOr<HandoffView> Abort(const AbortCall& call);
 
+  // While draining, no handoff begins here (kAgentDraining); those that are open go on.
+  void set_draining(bool draining) { draining_ = draining; }
+  bool draining() const { return draining_; }
+  // Handoffs that are neither committed nor aborted here.
+  size_t OpenCount() const;
+
   // Null record when this agent does not know that side.
   HandoffView Get(const std::string& handoff_id, journal::Side side);
   std::vector<HandoffView> List(const ListQuery& query) const;
@@ -157,6 +164,7 @@ class HandoffController {
   using RecordPtr = HandoffTable::RecordPtr;
 
   absl::Status CheckJournal() const;
+  absl::Status CheckNotDraining() const;
   absl::Status CheckCancelled(const Cancelled& cancelled) const;
   // Makes the change durable, and then known.
   absl::Status Write(const journal::Change& change, Event event);
@@ -196,6 +204,7 @@ class HandoffController {
   HandoffTable table_;
   Claims claims_;
   Permits permits_;
+  std::atomic<bool> draining_{false};
 };
 
 }  // namespace tsc_handoff::handoff

@@ -74,7 +74,7 @@ absl::StatusOr<PeerAnswers> Timekeeper::Ask(const std::string& peer, int64_t bud
 absl::StatusOr<ClockProbe> Timekeeper::Combine(const std::string& peer,
                                                const PeerAnswers& answers) {
   auto probe = time::CombineRounds(answers.rounds, host_.tsc.host_khz, answers.peer_khz,
-                                   limits_.rate_uncertainty_ppm);
+                                   limits_.Get().rate_uncertainty_ppm);
   if (probe.ok() && on_probe_) on_probe_(peer, *probe);
   return probe;
 }
@@ -83,7 +83,7 @@ absl::StatusOr<std::optional<ClockProbe>> Timekeeper::ProbeSource(const time::Ts
                                                                   const std::string& source_agent,
                                                                   int64_t time_left_ns) {
   if (source_agent.empty()) {
-    if (!limits_.require_probe) return std::optional<ClockProbe>();
+    if (!limits_.Get().require_probe) return std::optional<ClockProbe>();
     return Error(Reason::kRequestInvalid,
                  "source_agent is required: this agent takes no other host's word for its clock",
                  {{"field", "source_agent"}});
@@ -127,7 +127,7 @@ absl::StatusOr<Reckoning> Timekeeper::Reckon(const time::TscState& state,
     if (passed.ok()) return reckoning;
     const int64_t wait_ns =
         kWaitMarginNs - std::max(std::min(elapsed->earliest_ns, elapsed->elapsed_ns), -kLongestNs);
-    const int64_t left_ns = std::min(limits_.max_commit_wait_ns - reckoning.commit_wait_ns,
+    const int64_t left_ns = std::min(limits_.Get().max_commit_wait_ns - reckoning.commit_wait_ns,
                                      time_left_ns - (host_clock_.ReadMonotonicNs() - start_ns));
     if (wait_ns > left_ns) return passed;
     const int64_t before_ns = host_clock_.ReadMonotonicNs();

@@ -64,6 +64,9 @@ class Timekeeper {
         limits_(limits),
         on_probe_(std::move(on_probe)) {}
 
+  // Holds for what begins afterwards.
+  void set_limits(const Limits& limits) { limits_.Set(limits); }
+
   // What is known of the host's clock at this moment.
   ClockNow Now();
 
@@ -98,7 +101,7 @@ class Timekeeper {
   clock::HostClock& host_clock_;
   clock::ClockView& clock_;
   PeerProber& prober_;
-  const Limits& limits_;
+  LiveLimits limits_;
   const ProbeObserver on_probe_;
 };
 

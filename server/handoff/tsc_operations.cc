@@ -196,30 +196,32 @@ absl::Status TscOperations::CheckHost() const {
 }
 
 time::ApplyPolicy TscOperations::PolicyFor(const ApplyRequest& request) const {
+  const Limits limits = limits_.Get();
   time::ApplyPolicy policy;
   policy.mode = request.mode;
-  policy.max_error_ns = limits_.max_error_ns;
+  policy.max_error_ns = limits.max_error_ns;
   if (request.max_error_ns > 0 &&
-      (request.max_error_ns < limits_.max_error_ns || limits_.permit_higher_error)) {
+      (request.max_error_ns < limits.max_error_ns || limits.permit_higher_error)) {
     policy.max_error_ns = request.max_error_ns;
   }
   policy.max_elapsed_ns =
-      request.max_elapsed_ns > 0 ? request.max_elapsed_ns : limits_.max_elapsed_ns;
-  policy.allow_untrusted_clock = request.allow_untrusted_clock && limits_.permit_untrusted_clock;
+      request.max_elapsed_ns > 0 ? request.max_elapsed_ns : limits.max_elapsed_ns;
+  policy.allow_untrusted_clock = request.allow_untrusted_clock && limits.permit_untrusted_clock;
   policy.equalise = request.equalise;
-  policy.rate_uncertainty_ppm = limits_.rate_uncertainty_ppm;
+  policy.rate_uncertainty_ppm = limits.rate_uncertainty_ppm;
   return policy;
 }
 
 // A caller who accepts what the operator does not permit is told who said no.
 absl::Status TscOperations::ExplainPolicy(const ApplyRequest& request, absl::Status status) const {
+  const Limits limits = limits_.Get();
   const auto reason = ReasonOf(status);
   const char* flag = nullptr;
   if (reason == Reason::kClockUntrusted && request.allow_untrusted_clock &&
-      !limits_.permit_untrusted_clock)
+      !limits.permit_untrusted_clock)
     flag = "allow_untrusted_clock needs the agent's --permit-untrusted-clock";
-  if (reason == Reason::kClockBoundExceeded && request.max_error_ns > limits_.max_error_ns &&
-      !limits_.permit_higher_error)
+  if (reason == Reason::kClockBoundExceeded && request.max_error_ns > limits.max_error_ns &&
+      !limits.permit_higher_error)
     flag = "a higher max_error needs the agent's --permit-higher-error";
   if (flag == nullptr) return status;
   return Error(*reason, absl::StrCat(std::string(status.message()), " (", flag, ")"),

@@ -110,6 +110,9 @@ class TscOperations {
                 const Limits& limits)
       : host_(host), registry_(registry), timekeeper_(timekeeper), limits_(limits) {}
 
+  // Holds for what begins afterwards.
+  void set_limits(const Limits& limits) { limits_.Set(limits); }
+
   // GetTscState. With Hold::kYes the VMM gives up its permit to run together with the reading.
   // Errors: see tsc_agent.proto.
   absl::StatusOr<CaptureOutcome> Capture(const std::string& vm_id, port::Hold hold);
@@ -129,7 +132,7 @@ class TscOperations {
   const host::HostFacts& host_;
   registry::VmRegistry& registry_;
   Timekeeper& timekeeper_;
-  const Limits& limits_;
+  LiveLimits limits_;
 };
 
 }  // namespace tsc_handoff::handoff

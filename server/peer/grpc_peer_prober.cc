@@ -10,6 +10,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "server/base/error.h"
+#include "server/base/trace.h"
 #include "server/clock/reference.h"
 #include "server/peer/clock_claim.h"
 
@@ -112,6 +113,8 @@ absl::Status GrpcPeerProber::OneRound(const std::string& address, Stub& stub, in
                                       handoff::PeerAnswers& answers) {
   grpc::ClientContext context;
   context.set_wait_for_ready(true);
+  if (const std::string& trace = TraceScope::Current(); !trace.empty())
+    context.AddMetadata(kTraceparent, trace);
   // By the steady clock: of all programs this one shall not mind when the wall clock is stepped.
   context.set_deadline(
       gpr_time_add(gpr_now(GPR_CLOCK_MONOTONIC),

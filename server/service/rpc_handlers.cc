@@ -1,7 +1,5 @@
 #include "server/service/rpc_handlers.h"
 
-#include <spdlog/spdlog.h>
-
 #include <utility>
 
 #include "absl/strings/numbers.h"
@@ -9,6 +7,7 @@
 #include "absl/time/time.h"
 #include "server/base/error.h"
 #include "server/base/failpoint.h"
+#include "server/base/log.h"
 #include "server/base/on_behalf_of.h"
 #include "server/base/sha256.h"
 #include "server/peer/grpc_peer_prober.h"
@@ -81,6 +80,7 @@ absl::Status RpcHandlers::GetHostInfo(v1::GetHostInfoResponse& response) {
   info = ToProto(parts_.host, parts_.timekeeper.Now(), parts_.registry.size());
   if (parts_.peer_address) info.set_peer_address(parts_.peer_address());
   info.set_agent_id(parts_.journal.agent_id());
+  info.set_draining(parts_.handoffs.draining());
   info.set_journal_unavailable_reason(parts_.journal.unavailable_reason());
   return absl::OkStatus();
 }
@@ -222,11 +222,14 @@ void RpcHandlers::Applied(const std::string& vm_id, const handoff::ApplyOutcome&
     parts_.metrics->Applied(values);
     CountSteps(outcome.took, *parts_.metrics);
   }
-  spdlog::info(
-      "applied TSC state: vm={} vcpus={} elapsed_ns={} error_bound_ns={} phase_error_ticks={} "
-      "commit_wait_ns={} probed={}",
-      vm_id, outcome.vcpus.size(), values.elapsed_ns, values.error_bound_ns,
-      values.phase_error_ticks, values.commit_wait_ns, outcome.time.probe.has_value());
+  Log(LogLevel::kInfo, "applied TSC state",
+      {{"vm", vm_id},
+       {"vcpus", outcome.vcpus.size()},
+       {"elapsed_ns", values.elapsed_ns},
+       {"error_bound_ns", values.error_bound_ns},
+       {"phase_error_ticks", values.phase_error_ticks},
+       {"commit_wait_ns", values.commit_wait_ns},
+       {"probed", outcome.time.probe.has_value()}});
 }
 
 absl::Status RpcHandlers::CommitHandoff(const CallInfo& call,
@@ -315,6 +318,29 @@ absl::Status RpcHandlers::ListHandoffs(const v1::ListHandoffsRequest& request,
     *response.add_handoffs() = ToProto(views[i]);
   if (views.size() > page_size)
     response.set_next_page_token(absl::StrCat(views[page_size - 1].ordinal));
+  return absl::OkStatus();
+}
+
+absl::Status RpcHandlers::Drain(const CallInfo& call, const v1::DrainRequest& request,
+                                v1::DrainResponse& response) {
+  if (absl::Status status = CheckDeadline(call); !status.ok()) return status;
+  const bool drain = request.mode() == v1::DrainRequest::MODE_DRAIN;
+  if (!drain && request.mode() != v1::DrainRequest::MODE_SERVE)
+    return Error(Reason::kRequestInvalid, "mode must be MODE_DRAIN or MODE_SERVE",
+                 {{"field", "mode"}});
+  if (parts_.drain) parts_.drain(drain);
+  response.set_open_handoffs(static_cast<uint32_t>(parts_.handoffs.OpenCount()));
+  return absl::OkStatus();
+}
+
+absl::Status RpcHandlers::Reload(const CallInfo& call, v1::ReloadResponse& response) {
+  if (absl::Status status = CheckDeadline(call); !status.ok()) return status;
+  if (!parts_.reload)
+    return Error(Reason::kConfigInvalid, "the agent was started without a configuration file");
+  const auto reloaded = parts_.reload();
+  if (!reloaded.ok()) return reloaded.status();
+  for (const std::string& setting : reloaded->changed) response.add_changed(setting);
+  for (const std::string& setting : reloaded->needs_restart) response.add_needs_restart(setting);
   return absl::OkStatus();
 }
 

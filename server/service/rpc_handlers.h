@@ -22,6 +22,7 @@
 #include "server/metrics/metrics.h"
 #include "server/observe/observations.h"
 #include "server/registry/vm_registry.h"
+#include "server/service/reload.h"
 #include "tschandoff/v1/tsc_agent.pb.h"
 
 namespace tsc_handoff::service {
@@ -47,6 +48,8 @@ class RpcHandlers {
     journal::Journal& journal;
     metrics::Metrics* metrics = nullptr;             // OPTIONAL
     std::function<std::string()> peer_address = {};  // where other hosts reach this agent
+    std::function<void(bool)> drain = {};            // OPTIONAL. Has draining begin or end
+    Reloader reload = {};                            // OPTIONAL
     // OPTIONAL. What was last seen of a VM's TSCs from outside.
     std::function<std::optional<observe::Observation>(const registry::VmIdentity&)>
         observation_of = {};
@@ -78,6 +81,10 @@ class RpcHandlers {
                           tschandoff::v1::GetHandoffResponse& response);
   absl::Status ListHandoffs(const tschandoff::v1::ListHandoffsRequest& request,
                             tschandoff::v1::ListHandoffsResponse& response);
+  absl::Status Drain(const CallInfo& call, const tschandoff::v1::DrainRequest& request,
+                     tschandoff::v1::DrainResponse& response);
+  // Blocks.
+  absl::Status Reload(const CallInfo& call, tschandoff::v1::ReloadResponse& response);
   absl::Status ProbeClock(tschandoff::v1::ProbeClockResponse& response);
   // Blocks.
   absl::Status CompareClocks(const tschandoff::v1::CompareClocksRequest& request,

@@ -1,7 +1,5 @@
 #include "server/service/tsc_agent_service.h"
 
-#include <spdlog/spdlog.h>
-
 #include <algorithm>
 #include <chrono>
 #include <memory>
@@ -10,6 +8,8 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "server/base/error.h"
+#include "server/base/log.h"
+#include "server/base/trace.h"
 #include "server/service/convert.h"
 #include "server/service/rpc_status.h"
 
@@ -29,6 +29,23 @@ absl::Status TooMany() {
 constexpr std::chrono::hours kLongestDeadline{24 * 365};
 
 constexpr char kWatchHandoffs[] = "WatchHandoffs";
+
+// What the log's lines and the calls to other agents say of the call that this thread works on.
+class CallScope {
+ public:
+  explicit CallScope(const grpc::CallbackServerContext& context)
+      : trace_(TraceparentOf(context)), log_({{"trace", TraceIdOf(TraceScope::Current())}}) {}
+
+ private:
+  static absl::string_view TraceparentOf(const grpc::CallbackServerContext& context) {
+    const auto found = context.client_metadata().find(kTraceparent);
+    if (found == context.client_metadata().end()) return "";
+    return {found->second.data(), found->second.size()};
+  }
+
+  const TraceScope trace_;
+  const LogContext log_;
+};
 
 CallInfo InfoOf(const grpc::CallbackServerContext& context) {
   CallInfo info;
@@ -171,11 +188,28 @@ grpc::ServerUnaryReactor* TscAgentService::CompareClocks(grpc::CallbackServerCon
   });
 }
 
+grpc::ServerUnaryReactor* TscAgentService::Drain(grpc::CallbackServerContext* context,
+                                                 const v1::DrainRequest* request,
+                                                 v1::DrainResponse* response) {
+  return RunHere(context, "Drain", [this, context, request, response] {
+    return parts_.handlers.Drain(InfoOf(*context), *request, *response);
+  });
+}
+
+grpc::ServerUnaryReactor* TscAgentService::Reload(grpc::CallbackServerContext* context,
+                                                  const v1::ReloadRequest* /*request*/,
+                                                  v1::ReloadResponse* response) {
+  return RunInPool(context, "Reload", [this, context, response] {
+    return parts_.handlers.Reload(InfoOf(*context), *response);
+  });
+}
+
 grpc::ServerUnaryReactor* TscAgentService::RunHere(grpc::CallbackServerContext* context,
                                                    const char* method, const Work& work) {
   grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
   const absl::Time started = absl::Now();
   parts_.metrics.RpcStarted(method);
+  const CallScope scope(*context);
   Finish(context, reactor, method, started, stopping_ ? Stopping() : work());
   return reactor;
 }
@@ -187,6 +221,7 @@ grpc::ServerUnaryReactor* TscAgentService::RunInPool(grpc::CallbackServerContext
   parts_.metrics.RpcStarted(method);
   const bool queued = !stopping_ && parts_.pool.Run([this, context, reactor, method, started,
                                                      work = std::move(work)] {
+    const CallScope scope(*context);
     Finish(context, reactor, method, started, work());
   });
   if (!queued) {
@@ -201,6 +236,7 @@ grpc::ServerUnaryReactor* TscAgentService::RunStep(grpc::CallbackServerContext* 
   const absl::Time started = absl::Now();
   parts_.metrics.RpcStarted(method);
   std::function<void()> run = [this, context, reactor, method, started, step = std::move(step)] {
+    const CallScope scope(*context);
     std::vector<std::function<void()>> afterwards;
     CallInfo call = InfoOf(*context);
     call.afterwards = [&](std::function<void()> what) { afterwards.push_back(std::move(what)); };
@@ -225,11 +261,21 @@ void TscAgentService::Finish(grpc::CallbackServerContext* context,
   const grpc::Status result = ToGrpcStatus(status);
   parts_.metrics.RpcHandled(method, CodeName(result.error_code()), absl::Now() - started);
   if (absl::IsCancelled(status)) {
-    spdlog::info("{} from {} cancelled: {}", method, context->peer(),
-                 std::string(status.message()));
+    LogLimited(LogLevel::kInfo, "cancelled", {{"rpc", method}, {"peer", context->peer()}});
   } else if (!status.ok()) {
-    spdlog::warn("{} from {} refused: reason={} {}", method, context->peer(), ReasonLabel(status),
-                 std::string(status.message()));
+    // The caller knows of what he asked; here it says which VM and handoff that was.
+    const Metadata about = MetadataOf(status);
+    const auto value = [&](const char* key) {
+      const auto found = about.find(key);
+      return found == about.end() ? std::string() : found->second;
+    };
+    const LogContext named(
+        {{"vm", value("vm_id")}, {"handoff", value("handoff_id")}, {"epoch", value("epoch")}});
+    LogLimited(LogLevel::kWarn, "refused",
+               {{"rpc", method},
+                {"peer", context->peer()},
+                {"reason", ReasonLabel(status)},
+                {"why", status.message()}});
   }
   reactor->Finish(result);
 }

@@ -82,6 +82,12 @@ class TscAgentService final : public tschandoff::v1::TscAgent::CallbackService {
   grpc::ServerUnaryReactor* CompareClocks(grpc::CallbackServerContext* context,
                                           const tschandoff::v1::CompareClocksRequest* request,
                                           tschandoff::v1::CompareClocksResponse* response) override;
+  grpc::ServerUnaryReactor* Drain(grpc::CallbackServerContext* context,
+                                  const tschandoff::v1::DrainRequest* request,
+                                  tschandoff::v1::DrainResponse* response) override;
+  grpc::ServerUnaryReactor* Reload(grpc::CallbackServerContext* context,
+                                   const tschandoff::v1::ReloadRequest* request,
+                                   tschandoff::v1::ReloadResponse* response) override;
 
  private:
   using Work = std::function<absl::Status()>;

@@ -1,9 +1,11 @@
 #!/bin/busybox sh
 # Process 1 of a node: turns the machine's own file system into the node's, starts the agent in it, and reaps orphans.
-# Arguments, from the kernel command line after `--`: NAME PEER_ADDRESS/BITS (or `-` without a second NIC).
+# Arguments, from the kernel command line after `--`: NAME PEER_ADDRESS/BITS (or `-` without a second NIC) [INIT]. With
+# INIT, that program of the node's file system becomes process 1 (systemd), once everything is mounted and loaded.
 b=/bin/busybox
 name=$1
 peer_address=$2
+init=${3:-}
 $b mount -t proc proc /proc
 $b mount -t sysfs sysfs /sys
 $b mount -t devtmpfs dev /dev
@@ -49,6 +51,12 @@ $b mkdir -p /root/dev/shm /root/dev/pts
 $b mount -t tmpfs -o mode=1777 tmpfs /root/dev/shm
 $b mount -t devpts devpts /root/dev/pts
 $b mount -t debugfs debugfs /root/sys/kernel/debug || fail "no debugfs"
+if [ -n "$init" ]; then
+  insert "/modules/1/*.ko"
+  $b rm /root/run/.tsc-node-modules
+  echo loaded >/root/run/.tsc-node-modules # a file, which does not wait for who reads it
+  exec $b switch_root /root "$init"
+fi
 export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LANG=C.UTF-8
 $b chroot /root /usr/bin/python3 -I -S "/exchange/.agent.py" &
 agent=$!

@@ -60,6 +60,10 @@ class NodeConfig:
     tcg_thread: str = "single"
     extra_qemu_args: tuple[str, ...] = ()
     extra_kernel_args: tuple[str, ...] = ()
+    # What lies under the node's overlay, and the program that becomes its process 1 in place of the node's own script.
+    # That program must see to it that node_agent.py is started (/exchange/.agent.py).
+    root: pathlib.Path = pathlib.Path("/")
+    init: str = ""
 
 
 class NodeProcess:
@@ -306,7 +310,7 @@ class Node:
             "-chardev", f"socket,id=monitor,fd={monitor_fd}", "-mon", "chardev=monitor,mode=control",
             "-device", "virtio-serial-pci", "-chardev", f"socket,id=control,fd={control_fd}",
             "-device", "virtserialport,chardev=control,name=tsc-handoff.agent",
-            "-fsdev", share.format("host", "/") + ",readonly=on",
+            "-fsdev", share.format("host", _escaped(config.root)) + ",readonly=on",
             "-device", "virtio-9p-pci,fsdev=host,mount_tag=host",
             "-fsdev", share.format("exchange", _escaped(self.exchange)),
             "-device", "virtio-9p-pci,fsdev=exchange,mount_tag=exchange",
@@ -342,7 +346,7 @@ class Node:
             # at every allocation, the self-tests of the kernel's ciphers.
             "mitigations=off", "init_on_alloc=0", "cryptomgr.notests",
             *self.config.extra_kernel_args,
-            "--", self.name, self.config.peer_address,
+            "--", self.name, self.config.peer_address, *([self.config.init] if self.config.init else []),
         ]  # fmt: skip
 
     def _on_event(self, event: dict[str, Any]) -> None:

@@ -70,7 +70,7 @@ class MortalAgent(Agent):
     def serves(self, vm_id: str) -> bool:
         """Whether it has said since its start that it does: to ask it would take the processor that it starts on."""
         log = self.process.log()[self._log_start:]
-        return " serving " in log and re.search(rf" vm={vm_id} .* registered$", log, re.MULTILINE) is not None
+        return " serving " in log and re.search(rf"VMM: registered vm={vm_id} ", log) is not None
 
     def has_compacted(self) -> bool:
         """Whether its journal has been compacted, which is an agent's first commit, one second after its start."""
@@ -84,7 +84,7 @@ class MortalAgent(Agent):
 
     def events(self, handoff_id: str) -> list[str]:
         """What the agents of this node have logged of a handoff: Capture, Begin, Done, Undone, ..."""
-        return re.findall(rf" handoff={handoff_id} .* event=(\w+)", self.process.log())
+        return re.findall(rf" handoff={handoff_id} .* step=(\w+)", self.process.log())
 
     def handoffs(self, *options: str) -> list[dict[str, Any]]:
         return list(tscctl("--agent", self.address, "-o", "json", "handoffs", *options).json["handoffs"])

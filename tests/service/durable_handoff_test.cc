@@ -689,5 +689,48 @@ TEST_F(UndecidedTest, AHandoffThatNobodyAsksAboutIsReported) {
   EXPECT_EQ(source_->Call(&TscAgent::ListHandoffs, stuck)->handoffs_size(), 0);
 }
 
+absl::StatusOr<v1::DrainResponse> Drain(Stub& stub, v1::DrainRequest::Mode mode) {
+  v1::DrainRequest request;
+  request.set_mode(mode);
+  return stub.Call(&TscAgent::Drain, request);
+}
+
+TEST_F(DurableHandoffTest, ADrainingSourceGoesOnWithWhatIsOpenAndBeginsNothing) {
+  const auto captured = Capture();
+  ASSERT_TRUE(captured.ok()) << captured.status();
+  auto drained = Drain(*source_, v1::DrainRequest::MODE_DRAIN);
+  ASSERT_TRUE(drained.ok()) << drained.status();
+  EXPECT_EQ(drained->open_handoffs(), 1u);
+  EXPECT_TRUE(source_->Call(&TscAgent::GetHostInfo, v1::GetHostInfoRequest())->host().draining());
+  // What was asked before is answered again, and is brought to its end.
+  EXPECT_TRUE(Capture().ok());
+  ASSERT_TRUE(Apply(captured->state()).ok());
+  CommitBoth();
+  drained = Drain(*source_, v1::DrainRequest::MODE_DRAIN);
+  ASSERT_TRUE(drained.ok());
+  EXPECT_EQ(drained->open_handoffs(), 0u);
+}
+
+TEST_F(DurableHandoffTest, ADrainingAgentBeginsNoHandoffOnEitherSide) {
+  ASSERT_TRUE(Drain(*source_, v1::DrainRequest::MODE_DRAIN).ok());
+  EXPECT_EQ(client::ReasonOf(Capture().status()), v1::AGENT_DRAINING);
+  EXPECT_TRUE(pair_.source_vm->MayRun().ok());
+  ASSERT_TRUE(Drain(*source_, v1::DrainRequest::MODE_SERVE).ok());
+  const auto captured = Capture();
+  ASSERT_TRUE(captured.ok()) << captured.status();
+  ASSERT_TRUE(Drain(*destination_, v1::DrainRequest::MODE_DRAIN).ok());
+  EXPECT_EQ(client::ReasonOf(Apply(captured->state()).status()), v1::AGENT_DRAINING);
+  EXPECT_EQ(client::ReasonOf(Drain(*destination_, v1::DrainRequest::MODE_UNSPECIFIED).status()),
+            v1::REQUEST_INVALID);
+  ASSERT_TRUE(Drain(*destination_, v1::DrainRequest::MODE_SERVE).ok());
+  ASSERT_TRUE(Apply(captured->state()).ok());
+  CommitBoth();
+}
+
+TEST_F(DurableHandoffTest, AnAgentWithoutAConfigurationFileSaysSo) {
+  const auto reloaded = source_->Call(&TscAgent::Reload, v1::ReloadRequest());
+  EXPECT_EQ(client::ReasonOf(reloaded.status()), v1::CONFIG_INVALID);
+}
+
 }  // namespace
 }  // namespace tsc_handoff

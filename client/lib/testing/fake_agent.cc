@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <atomic>
 #include <chrono>
+#include <deque>
 #include <functional>
 #include <mutex>
 #include <optional>
@@ -292,6 +293,7 @@ class FakeAgent::Service final : public v1::TscAgent::CallbackService {
         handoff.set_state(v1::Handoff::STATE_ACTIVE);
         Permit(handoff.vm_id(), true);
       }
+      Tell(handoff);
       *response->mutable_handoff() = handoff;
       return grpc::Status::OK;
     });
@@ -314,6 +316,7 @@ class FakeAgent::Service final : public v1::TscAgent::CallbackService {
         handoff.set_abort_proof(kAbortProof);
         Permit(handoff.vm_id(), true);
       }
+      Tell(handoff);
       *response->mutable_handoff() = handoff;
       return grpc::Status::OK;
     });
@@ -337,16 +340,47 @@ class FakeAgent::Service final : public v1::TscAgent::CallbackService {
                         v1::ListHandoffsResponse* response) override {
     return Serve(context, "ListHandoffs", [this, request, response] {
       for (const auto& [key, handoff] : handoffs) {
-        const bool pending = handoff.state() == v1::Handoff::STATE_CAPTURED ||
-                             handoff.state() == v1::Handoff::STATE_EMPTY ||
-                             handoff.state() == v1::Handoff::STATE_APPLIED;
-        if (request->pending_only() && !pending) continue;
+        if (request->pending_only() && !IsPending(handoff.state())) continue;
         if (request->undecided_only() && !handoff.undecided()) continue;
         if (!request->vm_id().empty() && request->vm_id() != handoff.vm_id()) continue;
         *response->add_handoffs() = handoff;
       }
       return grpc::Status::OK;
     });
+  }
+
+  grpc::ServerWriteReactor<v1::WatchHandoffsResponse>* WatchHandoffs(
+      Context*, const v1::WatchHandoffsRequest* request) override {
+    const std::lock_guard<std::mutex> lock(mutex);
+    ++calls["WatchHandoffs"];
+    auto* watcher = new Watcher(*this, request->vm_id());
+    std::vector<FakeError>& programmed = failures["WatchHandoffs"];
+    if (!programmed.empty()) {
+      watcher->End(ToGrpc(programmed.front()));
+      programmed.erase(programmed.begin());
+      return watcher;
+    }
+    watchers.insert(watcher);
+    for (const auto& [key, handoff] : handoffs) {
+      if (IsPending(handoff.state())) watcher->Push(handoff, /*initial=*/true);
+    }
+    return watcher;
+  }
+
+  // REQUIRES mutex.
+  void Tell(const v1::Handoff& handoff) {
+    for (Watcher* watcher : watchers) watcher->Push(handoff, /*initial=*/false);
+  }
+
+  // REQUIRES mutex.
+  void EndWatches(const grpc::Status& status) {
+    for (Watcher* watcher : watchers) watcher->End(status);
+    watchers.clear();
+  }
+
+  static bool IsPending(v1::Handoff::State state) {
+    return state == v1::Handoff::STATE_CAPTURED || state == v1::Handoff::STATE_EMPTY ||
+           state == v1::Handoff::STATE_APPLYING || state == v1::Handoff::STATE_APPLIED;
   }
 
   using Key = std::pair<std::string, v1::Handoff::Side>;
@@ -361,9 +395,54 @@ class FakeAgent::Service final : public v1::TscAgent::CallbackService {
     *handoff.mutable_ticket() = ticket;
     handoff.set_begun_at_ns(static_cast<int64_t>(kRealtimeNs));
     handoff.set_changed_at_ns(static_cast<int64_t>(kRealtimeNs));
+    Tell(handoff);
   }
 
+  // One stream; deletes itself when its client or the agent has ended it.
+  class Watcher final : public grpc::ServerWriteReactor<v1::WatchHandoffsResponse> {
+   public:
+    Watcher(Service& service, std::string vm_id) : service_(service), vm_id_(std::move(vm_id)) {}
+
+    void Push(const v1::Handoff& handoff, bool initial) {
+      if (!vm_id_.empty() && handoff.vm_id() != vm_id_) return;
+      const std::lock_guard<std::mutex> lock(mutex_);
+      v1::WatchHandoffsResponse& message = queue_.emplace_back();
+      *message.mutable_handoff() = handoff;
+      message.set_initial(initial);
+      if (queue_.size() == 1 && !finished_) StartWrite(&queue_.front());
+    }
+
+    void End(const grpc::Status& status) {
+      const std::lock_guard<std::mutex> lock(mutex_);
+      if (!std::exchange(finished_, true)) Finish(status);
+    }
+
+    void OnWriteDone(bool ok) override {
+      const std::lock_guard<std::mutex> lock(mutex_);
+      queue_.pop_front();
+      if (ok && !finished_ && !queue_.empty()) StartWrite(&queue_.front());
+    }
+
+    void OnCancel() override { End(grpc::Status::CANCELLED); }
+
+    void OnDone() override {
+      {
+        const std::lock_guard<std::mutex> lock(service_.mutex);
+        service_.watchers.erase(this);
+      }
+      delete this;
+    }
+
+   private:
+    Service& service_;
+    const std::string vm_id_;
+    std::mutex mutex_;
+    std::deque<v1::WatchHandoffsResponse> queue_;  // guarded by mutex_; the first is under way
+    bool finished_ = false;                        // guarded by mutex_
+  };
+
   mutable std::mutex mutex;
+  std::set<Watcher*> watchers;
   std::map<Key, v1::Handoff> handoffs;
   std::map<std::string, v1::GetTscStateResponse> captures;
   std::map<std::string, v1::SetTscStateResponse> applies;
@@ -593,7 +672,20 @@ v1::Handoff FakeAgent::GetFakeHandoff(const std::string& handoff_id, v1::Handoff
 void FakeAgent::EditHandoff(const std::string& handoff_id, v1::Handoff::Side side,
                             const std::function<void(v1::Handoff&)>& edit) {
   const std::lock_guard<std::mutex> lock(service_->mutex);
-  edit(service_->handoffs.at({handoff_id, side}));
+  v1::Handoff& handoff = service_->handoffs.at({handoff_id, side});
+  edit(handoff);
+  service_->Tell(handoff);
+}
+
+void FakeAgent::PutHandoff(const v1::Handoff& handoff) {
+  const std::lock_guard<std::mutex> lock(service_->mutex);
+  service_->handoffs[{handoff.handoff_id(), handoff.side()}] = handoff;
+  service_->Tell(handoff);
+}
+
+void FakeAgent::EndWatches(const FakeError& error) {
+  const std::lock_guard<std::mutex> lock(service_->mutex);
+  service_->EndWatches(ToGrpc(error));
 }
 
 void FakeAgent::FailNext(const std::string& method, const FakeError& error, int times) {

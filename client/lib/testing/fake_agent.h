@@ -68,9 +68,14 @@ class FakeAgent {
   // As the agent knows it; an empty one when it does not.
   tschandoff::v1::Handoff GetFakeHandoff(const std::string& handoff_id,
                                          tschandoff::v1::Handoff::Side side) const;
-  // Changes what the agent knows of a handoff; REQUIRES that it knows it.
+  // Changes what the agent knows of a handoff, and those that watch are told; REQUIRES that it
+  // knows it.
   void EditHandoff(const std::string& handoff_id, tschandoff::v1::Handoff::Side side,
                    const std::function<void(tschandoff::v1::Handoff&)>& edit);
+  // Makes the agent know it, as it is; those that watch are told.
+  void PutHandoff(const tschandoff::v1::Handoff& handoff);
+  // Ends all streams of WatchHandoffs so.
+  void EndWatches(const FakeError& error);
   // Gives and takes states of format version 2, which no client knows yet.
   void UseNewerFormat();
   // The next SetTscState claims success with one vCPU's guest TSC off by `ticks`.
