@@ -110,7 +110,7 @@ def test_an_installed_agent_is_started_and_says_that_it_serves(host: Host) -> No
     assert host.show("StatusText") == f"serving {AGENT}"
     assert host.show("UnitFileState") == "enabled"
     assert host.show("WatchdogUSec") == "30s"
-    facts = host.tscctl("host")
+    facts = host.tscctl("host")["host"]
     assert facts["kvm_available"] and facts["tsc_stable"], facts
     owner = host.node.run(["stat", "-c", "%U:%G %a", "/run/tsc-handoff/agent.sock", "/run/tsc-handoff/vmm.sock",
                            "/var/lib/tsc-handoff"]).stdout.splitlines()  # fmt: skip
@@ -219,7 +219,7 @@ def test_an_upgrade_keeps_the_journal_the_identity_and_a_changed_conffile(host: 
 
 
 def _agent_id(host: Host) -> str:
-    return str(host.tscctl("host").get("agent_id"))
+    return str(host.tscctl("host")["host"]["agent_id"])
 
 
 def test_a_removal_stops_the_agent_and_keeps_what_the_operator_may_want(host: Host) -> None:
