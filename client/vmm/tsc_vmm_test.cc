@@ -1,6 +1,6 @@
 // The C library's face: what tsc_vmm_open refuses before it talks to anybody, and that the public
-// header serves C and C++ alike. Sessions with an agent are tested in permit_test.cc, tests/contract
-// and tests/service.
+// header serves C and C++ alike. Sessions with an agent are tested in permit_test.cc,
+// tests/contract and tests/service.
 #include "client/vmm/tsc_vmm.h"
 
 #include <gmock/gmock.h>

@@ -7,9 +7,9 @@
 #include <gtest/gtest.h>
 #include <sys/socket.h>
 
-#include <memory>
 #include <chrono>
 #include <condition_variable>
+#include <memory>
 #include <mutex>
 #include <string>
 #include <vector>

@@ -51,8 +51,8 @@ class RpcHandlers {
     std::function<void(bool)> drain = {};            // OPTIONAL. Has draining begin or end
     Reloader reload = {};                            // OPTIONAL
     // OPTIONAL. What was last seen of a VM's TSCs from outside.
-    std::function<std::optional<observe::Observation>(const registry::VmIdentity&)>
-        observation_of = {};
+    std::function<std::optional<observe::Observation>(const registry::VmIdentity&)> observation_of =
+        {};
   };
 
   explicit RpcHandlers(const Parts& parts) : parts_(parts) {}

@@ -64,7 +64,7 @@ struct TscState {
   uint32_t guest_khz = 0;
   std::vector<VcpuTsc> vcpus;  // ascending ids
   std::optional<KvmClockValue> kvmclock;
-  std::string boot_id;  // 16 bytes or empty
+  std::string boot_id;                   // 16 bytes or empty
   std::optional<HandoffTicket> handoff;  // none: a plain state
 };
 

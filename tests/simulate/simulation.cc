@@ -434,8 +434,8 @@ void Simulation::HandOver(Vm& vm, Host& source, Host& destination) {
     if (moved || !context_.wrong().empty()) return;
     if (client::ReasonOf(status) != v1::CLOCK_BOUND_EXCEEDED) break;
   }
-  context_.Violate(absl::StrCat("VM ", vm.vm_id, " cannot be handed over any more: ",
-                                status.ToString()));
+  context_.Violate(
+      absl::StrCat("VM ", vm.vm_id, " cannot be handed over any more: ", status.ToString()));
 }
 
 void Simulation::HandOverOnceMore() {
