@@ -152,8 +152,9 @@ void AddOptions(CLI::App& app, CommandLine& out) {
            if (!status.ok()) throw CLI::ValidationError(std::string(status.message()));
            options.peer_address = text;
          },
-         "Where other hosts' agents reach this one to probe its clock [the first --listen that "
-         "other hosts reach]")
+         "Where other hosts' agents reach this one to probe its clock; when it is not given, at "
+         "the "
+         "first --listen that other hosts reach")
       ->type_name("HOST:PORT");
   AddDuration(app, "--max-error", options.limits.max_error_ns,
               "Refuse a handoff whose guest time could be wrong by more than this [1ms]");
@@ -175,7 +176,8 @@ void AddOptions(CLI::App& app, CommandLine& out) {
   app.add_option("--max-vms", options.max_vms, "Serve at most this many VMs [4096]")
       ->check(CLI::Range(1, 100000));
   AddVmOptions(app, out.vms);
-  AddDuration(app, "--observe-every", options.observe_every_ns, "How often [5s]")
+  AddDuration(app, "--observe-every", options.observe_every_ns,
+              "Look at the TSCs in debugfs this often [5s]")
       ->group("VMs whose VMMs know nothing of the agent");
   AddDuration(app, "--drain-limit", out.drain_limit_ns,
               "Let open handoffs come to their end for this long at a stop [20s]");

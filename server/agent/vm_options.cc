@@ -40,7 +40,8 @@ void AddVmOptions(CLI::App& app, VmOptions& out) {
       ->group(kGroup);
   app.add_option_function<std::vector<std::string>>(
          "--attach-user", [&out](const std::vector<std::string>& texts) { SetUsers(texts, out); },
-         "Attach only to processes of this user, a name or a number; may be repeated [any]")
+         "Attach only to processes of this user, a name or a number; may be repeated; when it is "
+         "not given, of any user")
       ->type_name("USER")
       ->group(kGroup);
   app.add_option_function<std::vector<std::string>>(
@@ -50,7 +51,8 @@ void AddVmOptions(CLI::App& app, VmOptions& out) {
            out.rules.executables = texts;
          },
          "Attach only to processes that execute this file; *, ? and [...] stand for characters but "
-         "/; may be repeated [QEMU's: /usr/bin/qemu-system-*, /usr/libexec/qemu-kvm, /usr/bin/kvm]")
+         "/; may be repeated; when it is not given, QEMU's: /usr/bin/qemu-system-*, "
+         "/usr/libexec/qemu-kvm, /usr/bin/kvm")
       ->type_name("PATH")
       ->group(kGroup);
   app.add_option_function<std::vector<std::string>>(
@@ -60,7 +62,7 @@ void AddVmOptions(CLI::App& app, VmOptions& out) {
            out.rules.cgroups = texts;
          },
          "Attach only to processes in this control group, such as /machine.slice, or below it; may "
-         "be repeated [any]")
+         "be repeated; when it is not given, in any")
       ->type_name("PATH")
       ->group(kGroup);
   app.add_flag("--attach-allow-seccomp", out.allow_seccomp,
@@ -75,8 +77,9 @@ void AddVmOptions(CLI::App& app, VmOptions& out) {
              throw CLI::ValidationError("--vm-id-pattern", std::string(rule.status().message()));
            out.vm_id_pattern = text;
          },
-         "Regular expression (RE2) over a VMM's command line; its first group is the VM's id "
-         "[QEMU's -name, else -uuid]")
+         "Regular expression (RE2) over a VMM's command line; its first group is the VM's id; "
+         "where "
+         "it does not match, QEMU's -name is, else its -uuid")
       ->type_name("REGEX")
       ->group(kGroup);
   app.add_option_function<std::string>(
