@@ -75,12 +75,17 @@ Packet Receive(int socket) {
   return packet;
 }
 
-// The VMM gets the answer if it still listens; if not, its connection ends anyway.
+// The VMM gets the answer if it still listens; if not, its connection ends anyway. What it has sent
+// meanwhile is taken, and it can send no more: a socket that is closed with something unread tells
+// the other end of an error in place of the answer.
 void SendRefused(int socket, const std::string& text) {
   tsc_wire_refused refused = {};
   refused.header = {TSC_WIRE_MAGIC, TSC_WIRE_VERSION, TSC_WIRE_REFUSED, 0};
   std::memcpy(refused.text, text.data(), std::min(text.size(), sizeof(refused.text) - 1));
   (void)send(socket, &refused, sizeof(refused), MSG_NOSIGNAL | MSG_DONTWAIT);
+  (void)shutdown(socket, SHUT_RD);
+  char ignored;
+  while (recv(socket, &ignored, sizeof(ignored), MSG_DONTWAIT) > 0) continue;
 }
 
 }  // namespace

@@ -67,7 +67,8 @@ class Host:
 
     def attached_for(self, vm_id: str) -> list[str]:
         """On whose behalf the agents of this node have attached to the VM."""
-        return re.findall(rf'attaching vm={vm_id} .*qemu-system-x86_64 for="([^"]*)"', self.agent.process.log())
+        return re.findall(rf'attaching vm={vm_id} .*qemu-system-x86_64 for="?([^"\n]*)"?$', self.agent.process.log(),
+                          re.MULTILINE)
 
     @contextmanager
     def with_options(self, *options: str, attach: str = "on") -> Iterator[None]:

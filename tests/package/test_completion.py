@@ -70,7 +70,8 @@ class _Zsh:
                       {"PATH": "/usr/bin:/bin", "HOME": str(home), "TERM": "dumb", "COLUMNS": "200"})
         self._run(f"fpath=({functions} $fpath); autoload -Uz compinit; compinit -u -D; PS1=; unsetopt zle_bracketed_paste")
         # What Tab makes of the line is put where it can be read, instead of being drawn.
-        self._run("zstyle ':completion:*' list-prompt ''; LISTMAX=10000; setopt no_beep auto_list no_list_ambiguous")
+        # A Tab with more behind it is Tab all the same, and no character of a text that is pasted.
+        self._run("zstyle ':completion:*' insert-tab false; zstyle ':completion:*' list-prompt ''; LISTMAX=10000; setopt no_beep auto_list no_list_ambiguous")
 
     def close(self) -> None:
         os.close(self._terminal)
