@@ -7,7 +7,7 @@ import types
 
 from ..demo.lab import Lab, patiently, tscctl
 from ..e2e.reflection_client import ReflectionClient
-from .prometheus import Prometheus
+from .prometheus import Prometheus, wait_for
 
 SERVICE = "tschandoff.v1.TscAgent"
 METRICS_PORT = 9464
@@ -30,6 +30,8 @@ class WatchedCluster:
             self.targets = {node.name: f"127.0.0.1:{node.forward(METRICS_PORT)}" for node in self.lab.cluster.nodes}
             self.prometheus = stack.enter_context(Prometheus(self.targets))
             self.lab.wait_clock_trusted(5_000_000)
+            # What is counted before the first sample is no increase.
+            wait_for(lambda: len(self.prometheus.query("tsc_agent_build_info")) == len(self.targets), "both are scraped")
             self._stack = stack.pop_all()
         return self
 
