@@ -58,6 +58,10 @@ def test_the_value_of_an_option_is_no_command(unpacked: pathlib.Path) -> None:
     assert _bash(unpacked, "tscctl", "--agent", "handoff", "ev") == ["evacuate"]
 
 
+# Shown when zsh edits a line: what is typed before that is the terminal's, which knows no completion.
+_PROMPT = "zsh-is-ready> "
+
+
 class _Zsh:
     """An interactive zsh on a terminal of its own, to press Tab in."""
 
@@ -68,10 +72,11 @@ class _Zsh:
             os.chdir(home)
             os.execve("/usr/bin/zsh", ["zsh", "-f", "-i"],
                       {"PATH": "/usr/bin:/bin", "HOME": str(home), "TERM": "dumb", "COLUMNS": "200"})
-        self._run(f"fpath=({functions} $fpath); autoload -Uz compinit; compinit -u -D; PS1=; unsetopt zle_bracketed_paste")
+        self._run(f"fpath=({functions} $fpath); autoload -Uz compinit; compinit -u -D; PS1='{_PROMPT}'; unsetopt zle_bracketed_paste")
         # What Tab makes of the line is put where it can be read, instead of being drawn.
-        # A Tab with more behind it is Tab all the same, and no character of a text that is pasted.
-        self._run("zstyle ':completion:*' insert-tab false; zstyle ':completion:*' list-prompt ''; LISTMAX=10000; setopt no_beep auto_list no_list_ambiguous")
+        # And a Tab with more behind it is Tab all the same, no character of a text that is pasted.
+        self._run("zstyle ':completion:*' list-prompt ''; LISTMAX=10000; setopt no_beep auto_list no_list_ambiguous")
+        self._run("zstyle ':completion:*' insert-tab false")
 
     def close(self) -> None:
         os.close(self._terminal)
@@ -92,7 +97,7 @@ class _Zsh:
 
     def _read_until(self, mark: str) -> str:
         deadline = time.monotonic() + 60
-        while mark not in self._screen:
+        while mark not in self._screen or _PROMPT not in self._screen[self._screen.rindex(mark):]:
             ready, _, _ = select.select([self._terminal], [], [], max(0.0, deadline - time.monotonic()))
             assert ready, f"zsh said no more than {self._screen!r}"
             self._screen += os.read(self._terminal, 65536).decode(errors="replace")
