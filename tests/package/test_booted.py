@@ -27,6 +27,7 @@ pytestmark = [
 ]
 
 AGENT = "unix:/run/tsc-handoff/agent.sock"
+CONFIG = "/etc/tsc-handoff/agent.yaml"
 # What changes in a running Debian whoever installs what.
 _NOT_OURS = ("/proc", "/sys", "/dev", "/run", "/tmp", "/exchange", "/var/log", "/var/cache", "/var/lib/dpkg",
              "/var/lib/apt", "/var/lib/systemd", "/etc/ld.so.cache", "/etc/mtab", "/var/tmp", "/root")  # fmt: skip
@@ -203,8 +204,8 @@ def test_the_drop_in_for_attaching_gives_its_two_capabilities(host: Host) -> Non
 
 
 def test_an_upgrade_keeps_the_journal_the_identity_and_a_changed_conffile(host: Host) -> None:
-    mine = "# mine\nTSC_AGENT_OPTIONS=\"--max-vms 7\"\n"
-    host.node.write_file("/etc/default/tsc-agent", mine)
+    mine = "# mine\nmax-vms: 7\n"
+    host.node.write_file(CONFIG, mine)
     identity, handoffs = _agent_id(host), _ids(host.tscctl("handoffs"))
     before = host.show("MainPID")
     new = host.versions["new"]
@@ -212,10 +213,20 @@ def test_an_upgrade_keeps_the_journal_the_identity_and_a_changed_conffile(host: 
     _wait(lambda: host.show("ActiveState") == "active" and host.show("MainPID") != before, "a new agent", 60, host)
     version = host.node.run(["dpkg-query", "-W", "-f", "${Version}", "tsc-handoff-agent"]).stdout
     assert version.endswith("+1")
-    assert host.node.read_file("/etc/default/tsc-agent").decode() == mine
-    assert b"--max-vms" in host.node.read_file(f"/proc/{host.show('MainPID')}/cmdline")
+    assert host.node.read_file(CONFIG).decode() == mine
     assert _agent_id(host) == identity
     assert _ids(host.tscctl("handoffs")) == handoffs
+
+
+def test_a_reload_takes_over_what_may_change_and_a_mistake_changes_nothing(host: Host) -> None:
+    pid = host.show("MainPID")
+    for text, said in (("max-error: 2ms\nmax-vms: 8\n", "max-vms"), ("max-error: soon\n", "agent.yaml:1")):
+        host.node.write_file(CONFIG, text)
+        host.systemctl("reload", "tsc-agent")
+        _wait(lambda said=said: said in host.journal(), f"'{said}' in the log", 20, host)
+    assert host.show("MainPID") == pid
+    assert host.show("ActiveState") == "active"
+    host.node.write_file(CONFIG, "max-vms: 7\n")
 
 
 def _agent_id(host: Host) -> str:
@@ -226,7 +237,7 @@ def test_a_removal_stops_the_agent_and_keeps_what_the_operator_may_want(host: Ho
     host.apt("remove", "tsc-handoff-agent")
     assert host.show("ActiveState") == "inactive"
     assert host.node.run(["pgrep", "tsc-agent"], check=False).returncode == 1
-    kept = host.node.run(["ls", "/etc/default/tsc-agent", "/var/lib/tsc-handoff"]).stdout
+    kept = host.node.run(["ls", CONFIG, "/var/lib/tsc-handoff"]).stdout
     assert "journal.db" in kept
 
 

@@ -32,7 +32,7 @@ def test_the_version_is_that_of_the_source(made: dict[str, pathlib.Path]) -> Non
 
 def test_each_package_has_what_it_is_for(made: dict[str, pathlib.Path]) -> None:
     assert {"/usr/bin/tsc-agent", "/lib/systemd/system/tsc-agent.service", "/usr/lib/sysusers.d/tsc-handoff.conf",
-            "/usr/lib/tmpfiles.d/tsc-handoff.conf", "/etc/default/tsc-agent", "/usr/share/man/man8/tsc-agent.8.gz",
+            "/usr/lib/tmpfiles.d/tsc-handoff.conf", "/etc/tsc-handoff/agent.yaml", "/usr/share/man/man8/tsc-agent.8.gz",
             "/usr/share/doc/tsc-handoff-agent/examples/attach.conf",
             "/usr/share/bash-completion/completions/tsc-agent",
             "/usr/share/zsh/vendor-completions/_tsc-agent"} <= _files(made["tsc-handoff-agent"])  # fmt: skip
