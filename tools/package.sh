@@ -96,6 +96,7 @@ stage_agent() {
 stage_tools() {
   local root=$1
   place_program "$TSC_BAZEL_BIN/client/tscctl/tscctl" "$root/usr/bin/tscctl"
+  place 644 deploy/config/tscctl.yaml "$root/usr/share/doc/tsc-handoff-tools/examples/tscctl.yaml"
   place_gz "$TSC_BAZEL_BIN/client/tscctl/tscctl.1" "$root/usr/share/man/man1/tscctl.1"
   stage_completion "$root" client/tscctl tscctl
 }

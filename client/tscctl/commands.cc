@@ -13,6 +13,7 @@
 #include "client/tscctl/admin_commands.h"
 #include "client/tscctl/clock_command.h"
 #include "client/tscctl/connect.h"
+#include "client/tscctl/context_commands.h"
 #include "client/tscctl/evacuate.h"
 #include "client/tscctl/handoff_commands.h"
 #include "client/tscctl/json_output.h"
@@ -22,6 +23,7 @@
 #include "client/tscctl/top/top.h"
 #include "client/tscctl/vm_report.h"
 #include "client/tscctl/watch/watch.h"
+#include "client/tscctl/whole_file.h"
 #include "server/base/version.h"
 
 namespace tsc_handoff::tscctl {
@@ -186,6 +188,8 @@ Result RunCommand(const Options& options, Io& io) {
   if (options.command == Command::kWatch) return RunWatch(options, io);
   if (options.command == Command::kMigrateQemu) return RunMigrateQemu(options, io);
   if (options.command == Command::kClock) return RunClock(options, io);
+  if (options.command == Command::kContexts) return RunContexts(options, io);
+  if (options.command == Command::kUseContext) return RunUseContext(options, io);
   absl::StatusOr<std::unique_ptr<AgentClient>> agent = ConnectTo(options.agent, options);
   if (!agent.ok()) return UsageFailure(agent.status().message(), "tscctl --help");
   switch (options.command) {

@@ -37,6 +37,7 @@ inline constexpr char kMainFooter[] =
   tscctl evacuate --from host1:50051 --to host2:50051     all VMs of a host, 16 at a time
   tscctl migrate-qemu --help                              a whole live migration of a stock QEMU's VM
   tscctl top --agent host1:50051,host2:50051              watch hosts, VMs and handoffs, live
+  tscctl contexts --help                                  names for all these addresses
   tscctl handoff --help                                   each command has its own help
 
 Output is for people by default; -o json gives stable JSON on stdout, and an error object on stderr.
@@ -286,6 +287,21 @@ JSON (-o json), one object: outcome (moved), plain, vm, to_vm (null with --plain
 the destination's RESUME as seen here; null for a VM that was paused), added_downtime_ms (of it, from the moment when both
 QEMUs were done), transfer_ms, transferred_bytes, qemu_downtime_ms (QEMU's own figure), handoff{} (as of `tscctl handoff`,
 or null with --plain). On a failure the error object of -o json has the reason and, as situation, where the VM is.
+)";
+
+inline constexpr char kContextsFooter[] =
+    R"(Examples:
+  tscctl contexts --example > ~/.config/tscctl/config.yaml    begin with a file that explains itself
+  tscctl contexts                                             which are there? * marks the one in force
+  tscctl use-context production                               from now on
+  tscctl --context lab top                                    this once
+  tscctl handoff vm1 --from host1 --to host2                  names of the context's hosts
+
+A context has any option of tscctl that stands before the command, and names for the addresses of hosts. The command
+line counts before the environment, and that before the context. The file is $TSCCTL_CONFIG, or else
+tscctl/config.yaml in $XDG_CONFIG_HOME or ~/.config; --config names another one. use-context changes one line of it.
+
+JSON (-o json) of `tscctl contexts`: file, contexts[] with name, in_force, agent (null where it has none), hosts{}.
 )";
 
 inline constexpr char kDecodeFooter[] =

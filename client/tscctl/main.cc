@@ -12,7 +12,7 @@
 int main(int argc, char** argv) {
   tsc_handoff::client::QuietGrpcLog();
   tsc_handoff::tscctl::Environment environment;
-  for (const char* name : {"TSC_AGENT", "NO_COLOR"}) {
+  for (const char* name : {"TSC_AGENT", "TSCCTL_CONFIG", "XDG_CONFIG_HOME", "HOME", "NO_COLOR"}) {
     if (const char* value = std::getenv(name); value != nullptr)
       environment.variables[name] = value;
   }

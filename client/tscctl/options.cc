@@ -13,6 +13,7 @@
 #include "absl/strings/str_split.h"
 #include "client/lib/agent_client.h"
 #include "client/qmp/qmp_address.h"
+#include "client/tscctl/contexts.h"
 #include "client/tscctl/help_text.h"
 #include "client/tscctl/peer_address.h"
 #include "server/base/version.h"
@@ -43,6 +44,10 @@ struct Raw {
   std::string to_vm;
   std::string wait = "25s";
   std::string interval = "1s";
+  // Which contexts, and which of them; empty for the usual ones.
+  std::string config;
+  std::string context;
+  bool example = false;
 };
 
 // The messages of checks, empty when all is well.
@@ -95,9 +100,10 @@ CLI::Validator PeerAddress() {
       "");
 }
 
-CLI::Validator NotEmpty() {
+CLI::Validator NotEmpty(const std::string& what) {
   return CLI::Validator(
-      [](std::string& text) { return text.empty() ? "the address is empty" : ""; }, "");
+      [what](std::string& text) { return text.empty() ? absl::StrCat(what, " is empty") : ""; },
+      "");
 }
 
 CLI::Option* AddSourceAgent(CLI::App* command, const std::string& unless_given, Options* options) {
@@ -185,11 +191,11 @@ void AddClockCommand(CLI::App* app, Options* options) {
                                kClockFooter, Command::kClock, options);
   CLI::Option* a = clock->add_option("A", options->from, "Compare the clock of this agent's host")
                        ->type_name("ADDRESS")
-                       ->check(NotEmpty());
+                       ->check(NotEmpty("the address"));
   CLI::Option* b =
       clock->add_option("B", options->to, "... with that of this agent's host, by probing from A")
           ->type_name("ADDRESS")
-          ->check(NotEmpty());
+          ->check(NotEmpty("the address"));
   a->needs(b);
   clock
       ->add_option("--peer", options->peer,
@@ -272,6 +278,14 @@ void Declare(CLI::App* app, Options* options, Raw* raw) {
   app->add_option("--timeout", raw->timeout, "For one call to an agent (default 5s)")
       ->type_name("DURATION");
 
+  app->add_option("--context", raw->context, "Use the settings of this context, see contexts")
+      ->type_name("NAME")
+      ->check(NotEmpty("the context's name"));
+  app->add_option("--config", raw->config,
+                  "Where the contexts are (default: as `tscctl contexts --help` says)")
+      ->type_name("FILE")
+      ->check(NotEmpty("the file's name"));
+
   AddCommand(app, "host", "What the agent's host can do, and how good its clock is", kHostFooter,
              Command::kHost, options);
   AddClockCommand(app, options);
@@ -349,6 +363,13 @@ void Declare(CLI::App* app, Options* options, Raw* raw) {
   AddCommand(app, "reload", "Have the agent read its configuration file again", kReloadFooter,
              Command::kReload, options);
   AddFollowCommands(app, options, raw);
+
+  CLI::App* contexts = AddCommand(app, "contexts", "The named settings that --context chooses from",
+                                  kContextsFooter, Command::kContexts, options);
+  contexts->add_flag("--example", raw->example, "Print a file with everything explained");
+  CLI::App* use = AddCommand(app, "use-context", "Make a context the current one", kContextsFooter,
+                             Command::kUseContext, options);
+  use->add_option("NAME", options->context, "The context")->required()->type_name("");
 
   CLI::App* decode = AddCommand(app, "decode", "Show a TSC state that was kept in a file",
                                 kDecodeFooter, Command::kDecode, options);
@@ -466,6 +487,8 @@ Problem Finish(const Raw& raw, Options* options) {
   if (!problem.empty()) return problem;
   switch (options->command) {
     case Command::kVersion:
+    case Command::kContexts:
+    case Command::kUseContext:
       return "";
     case Command::kHost:
     case Command::kVms:
@@ -543,16 +566,92 @@ std::string Explain(const CLI::App& app, const CLI::ParseError& error) {
     return absl::StrCat(
         "\"", extras[0],
         "\" is no command; the commands are host, clock, vms, get, set, handoff, resume, abort, "
-        "handoffs, evacuate, migrate-qemu, drain, undrain, reload, top, watch, decode and version");
+        "handoffs, evacuate, migrate-qemu, drain, undrain, reload, top, watch, contexts, "
+        "use-context, decode and version");
   }
   if (app.get_subcommands().empty() && extras.empty() &&
       dynamic_cast<const CLI::RequiredError*>(&error) != nullptr) {
     return "a command is missing: host, clock, vms, get, set, handoff, resume, abort, handoffs, "
-           "evacuate, migrate-qemu, drain, undrain, reload, top, watch, decode or version";
+           "evacuate, migrate-qemu, drain, undrain, reload, top, watch, contexts, use-context, "
+           "decode "
+           "or version";
   }
   std::string text = error.what();
   std::replace(text.begin(), text.end(), '\n', ' ');
   return text;
+}
+
+// An option that the command line left open, as if it had been given.
+void TakeOver(CLI::App& app, const char* name, const std::string& word) {
+  CLI::Option* const option = app.get_option(name);
+  if (option->count() > 0) return;
+  option->add_result(word);
+  option->run_callback();
+}
+
+// Tells the wrong setting of any context, as using it would.
+Problem CheckContexts(const Contexts& contexts) {
+  for (const Context& context : contexts.all) {
+    Options options;
+    Raw raw;
+    CLI::App app;
+    Declare(&app, &options, &raw);
+    Problem problem = ApplyContext(contexts.path, context.name, app);
+    if (!problem.empty()) return problem;
+  }
+  return "";
+}
+
+// Addresses in place of the names that the context has for them.
+void ResolveHosts(const Context& context, Options* options) {
+  const auto resolve = [&context](std::string& address) {
+    const auto found = context.hosts.find(address);
+    if (found != context.hosts.end()) address = found->second;
+  };
+  for (std::string* one : {&options->agent, &options->from, &options->to}) resolve(*one);
+  for (std::string& target : options->targets) resolve(target);
+  for (std::string& agent : options->agents) resolve(agent);
+}
+
+// Reads the contexts, and has the one that is in force fill what is open.
+std::optional<UsageError> ApplyContexts(const Raw& raw,
+                                        const std::map<std::string, std::string>& env,
+                                        CLI::App& app, Options* options) {
+  // These need no agent, and must not fail for a file that they do not use.
+  if (options->command == Command::kVersion || options->command == Command::kDecode ||
+      (options->command == Command::kContexts && raw.example)) {
+    options->example = raw.example ? ExampleContexts(app) : "";
+    return std::nullopt;
+  }
+  const auto in_file = [](Problem problem) {
+    return UsageError{std::move(problem), "tscctl contexts --help", true};
+  };
+  Contexts& contexts = options->contexts;
+  const std::string path = raw.config.empty() ? ContextsPath(env) : raw.config;
+  const bool required = !raw.config.empty() || env.count("TSCCTL_CONFIG") > 0;
+  Problem problem = ReadContexts(path, required, &contexts);
+  if (!problem.empty()) return in_file(std::move(problem));
+  const bool by_argument = options->command == Command::kUseContext;
+  if (!by_argument) options->context = raw.context.empty() ? contexts.current : raw.context;
+  if (options->command == Command::kContexts) problem = CheckContexts(contexts);
+  if (!problem.empty()) return in_file(std::move(problem));
+  if (options->context.empty()) return std::nullopt;
+  const Context* const context = FindContext(contexts, options->context);
+  if (context == nullptr) {
+    return UsageError{
+        absl::StrCat("there is no context ", options->context, " in ",
+                     path.empty() ? "any file" : path, "; there are: ", ContextNames(contexts)),
+        "tscctl contexts --help"};
+  }
+  // Whoever watches without a word wants to see the cluster, rather than the context's one agent.
+  const bool follows = options->command == Command::kTop || options->command == Command::kWatch;
+  if (follows && options->agents.empty() && app.get_option("--agent")->count() == 0) {
+    for (const auto& [name, address] : context->hosts) options->agents.push_back(address);
+  }
+  problem = ApplyContext(path, context->name, app);
+  if (!problem.empty()) return in_file(std::move(problem));
+  ResolveHosts(*context, options);
+  return std::nullopt;
 }
 
 }  // namespace
@@ -586,6 +685,9 @@ std::variant<Options, HelpRequest, UsageError> ParseOptions(
   } catch (const CLI::ParseError& error) {
     return UsageError{Explain(app, error), HelpCommand(app)};
   }
+  if (agent != env.end() && !agent->second.empty()) TakeOver(app, "--agent", agent->second);
+  std::optional<UsageError> error = ApplyContexts(raw, env, app, &options);
+  if (error.has_value()) return *std::move(error);
   Problem problem = Finish(raw, &options);
   if (!problem.empty()) return UsageError{std::move(problem), HelpCommand(app)};
   return options;

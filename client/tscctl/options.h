@@ -1,6 +1,6 @@
 // What the command line asks for.
 //
-// Threading: pure functions.
+// Threading: functions without shared state.
 #ifndef TSC_HANDOFF_CLIENT_TSCCTL_OPTIONS_H_
 #define TSC_HANDOFF_CLIENT_TSCCTL_OPTIONS_H_
 
@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "absl/time/time.h"
+#include "client/tscctl/contexts.h"
 #include "tschandoff/v1/tsc_agent.pb.h"
 
 namespace CLI {
@@ -36,6 +37,8 @@ enum class Command {
   kReload,
   kTop,
   kWatch,
+  kContexts,
+  kUseContext,
   kDecode,
   kVersion,
 };
@@ -85,6 +88,11 @@ struct Options {
   // handoff: have the source's clock probed at the address that its agent says of itself.
   bool probe = true;
   QemuOptions qemu;
+  // contexts, use-context: what the file has, and which of them is in force here.
+  Contexts contexts;
+  std::string context;
+  // contexts: print this instead, when it is not empty.
+  std::string example;
   // set, handoff, migrate-qemu: mode, policies, whom to probe and the VM to write.
   tschandoff::v1::SetTscStateRequest apply;
 };
@@ -99,9 +107,12 @@ struct UsageError {
   std::string message;
   // The help to look at: "tscctl get --help".
   std::string help_command;
+  // It is not the command line that is wrong but the file of contexts.
+  bool in_file = false;
 };
 
-// `args` without the program's name; `env` for TSC_AGENT.
+// `args` without the program's name; `env` for TSC_AGENT and for where the contexts are. Reads the
+// file of contexts.
 std::variant<Options, HelpRequest, UsageError> ParseOptions(
     const std::vector<std::string>& args, const std::map<std::string, std::string>& env);
 

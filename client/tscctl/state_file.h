@@ -12,9 +12,6 @@
 
 namespace tsc_handoff::tscctl {
 
-// ALREADY_EXISTS when something is at `path`; OK when a new file can be tried there.
-absl::Status CheckFree(const std::string& path);
-
 // Writes the state so that `path` holds all of it or what it held before, readable by its owner
 // only. With `overwrite` false never replaces a file, whoever made it meanwhile.
 absl::Status WriteStateFile(const std::string& path, const tschandoff::v1::TscState& state,

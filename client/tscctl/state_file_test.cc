@@ -11,6 +11,7 @@
 
 #include "client/lib/rpc_error.h"
 #include "client/lib/testing/seal_state.h"
+#include "client/tscctl/whole_file.h"
 
 namespace tsc_handoff::tscctl {
 namespace {

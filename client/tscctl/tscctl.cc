@@ -31,7 +31,10 @@ int RunTscctl(const std::vector<std::string>& args, std::ostream& out, std::ostr
   }
   Result result;
   if (const auto* usage = std::get_if<UsageError>(&parsed)) {
-    result = UsageFailure(usage->message, usage->help_command);
+    result = usage->in_file
+                 ? FileFailure(absl::InvalidArgumentError(usage->message),
+                               "Correct the file; `tscctl contexts --example` explains each line.")
+                 : UsageFailure(usage->message, usage->help_command);
   } else {
     const Options& options = std::get<Options>(parsed);
     io.json = options.json;

@@ -1,14 +1,9 @@
 #include "server/config/yaml_options.h"
 
-#include <sys/stat.h>
 #include <yaml-cpp/yaml.h>
 
 #include <CLI/CLI.hpp>
-#include <cerrno>
-#include <cstring>
-#include <fstream>
 #include <optional>
-#include <sstream>
 #include <vector>
 
 #include "absl/strings/ascii.h"
@@ -18,18 +13,12 @@
 #include "absl/strings/str_replace.h"
 #include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
+#include "server/config/yaml_file.h"
 
 namespace tsc_handoff::config {
 namespace {
 
-constexpr off_t kMaxFileBytes = 1 << 20;
 constexpr size_t kCommentColumns = 96;
-
-std::string At(const std::string& name, const YAML::Mark& mark, const std::string& what) {
-  // yaml-cpp counts from 0, and has no place for an empty document.
-  return mark.is_null() ? absl::StrCat(name, ": ", what)
-                        : absl::StrCat(name, ":", mark.line + 1, ": ", what);
-}
 
 // A long name without its dashes; empty when the option has none, or is none of a file's.
 std::string KeyOf(const CLI::Option& option, const OptionNames& not_in_file) {
@@ -94,48 +83,6 @@ std::string Give(CLI::Option& option, const std::vector<std::string>& words) {
   return "";
 }
 
-std::string ApplyMap(CLI::App& app, const YAML::Node& file, const std::string& name,
-                     const OptionNames& not_in_file) {
-  std::set<std::string> seen;
-  for (const auto& entry : file) {
-    const YAML::Node& key_node = entry.first;
-    const YAML::Node& value = entry.second;
-    if (!key_node.IsScalar()) return At(name, key_node.Mark(), "a key must be a word");
-    const std::string key = key_node.Scalar();
-    CLI::Option* const option = Find(app, key, not_in_file);
-    if (option == nullptr) {
-      const std::string nearest = Nearest(app, key, not_in_file);
-      return At(name, key_node.Mark(),
-                absl::StrCat(key, ": no such setting",
-                             nearest.empty() ? "; each flag's name is one, see --help"
-                                             : absl::StrCat("; is ", nearest, " meant?")));
-    }
-    if (!seen.insert(key).second)
-      return At(name, key_node.Mark(), absl::StrCat(key, ": it is there twice"));
-    std::vector<std::string> words;
-    std::string problem = WordsOf(value, *option, words);
-    // What the command line says counts, and what the file says must be right all the same.
-    if (problem.empty() && option->count() == 0 && !words.empty()) problem = Give(*option, words);
-    if (!problem.empty()) return At(name, key_node.Mark(), absl::StrCat(key, ": ", problem));
-  }
-  return "";
-}
-
-std::optional<std::string> Read(const std::string& path, std::string& problem) {
-  struct stat about = {};
-  std::ifstream file(path);
-  if (!file || stat(path.c_str(), &about) != 0) {
-    problem = absl::StrCat(path, ": cannot be read: ", strerror(errno));
-  } else if (!S_ISREG(about.st_mode) || about.st_size > kMaxFileBytes) {
-    problem = absl::StrCat(path, ": must be a file of at most ", kMaxFileBytes, " bytes");
-  } else {
-    std::ostringstream text;
-    text << file.rdbuf();
-    return text.str();
-  }
-  return std::nullopt;
-}
-
 // Help as CLI11 has it, "What it is [default]", in its two parts.
 void SplitHelp(const std::string& help, std::string& what, std::string& default_value) {
   what = help;
@@ -159,23 +106,44 @@ void AppendComment(std::string& out, const std::string& text) {
 
 }  // namespace
 
+std::string ApplyYamlMap(CLI::App& app, const YAML::Node& map, const std::string& name,
+                         const OptionNames& not_in_file, const OptionNames& read_elsewhere) {
+  std::set<std::string> seen;
+  for (const auto& entry : map) {
+    const YAML::Node& key_node = entry.first;
+    const YAML::Node& value = entry.second;
+    if (!key_node.IsScalar()) return AtLine(name, key_node.Mark(), "a key must be a word");
+    const std::string key = key_node.Scalar();
+    if (read_elsewhere.count(key) > 0) continue;
+    CLI::Option* const option = Find(app, key, not_in_file);
+    if (option == nullptr) {
+      const std::string nearest = Nearest(app, key, not_in_file);
+      return AtLine(name, key_node.Mark(),
+                    absl::StrCat(key, ": no such setting",
+                                 nearest.empty() ? "; each flag's name is one, see --help"
+                                                 : absl::StrCat("; is ", nearest, " meant?")));
+    }
+    if (!seen.insert(key).second)
+      return AtLine(name, key_node.Mark(), absl::StrCat(key, ": it is there twice"));
+    std::vector<std::string> words;
+    std::string problem = WordsOf(value, *option, words);
+    // What the command line says counts, and what the file says must be right all the same.
+    if (problem.empty() && option->count() == 0 && !words.empty()) problem = Give(*option, words);
+    if (!problem.empty()) return AtLine(name, key_node.Mark(), absl::StrCat(key, ": ", problem));
+  }
+  return "";
+}
+
 std::string ApplyYamlText(CLI::App& app, const std::string& text, const std::string& name,
                           const OptionNames& not_in_file) {
-  try {
-    const std::vector<YAML::Node> documents = YAML::LoadAll(text);
-    if (documents.size() > 1) return At(name, documents[1].Mark(), "a second document");
-    if (documents.empty() || documents.front().IsNull()) return "";
-    if (!documents.front().IsMap())
-      return At(name, documents.front().Mark(), "lines of KEY: VALUE were expected");
-    return ApplyMap(app, documents.front(), name, not_in_file);
-  } catch (const YAML::Exception& error) {
-    return At(name, error.mark, absl::StrCat("this is no YAML: ", error.msg));
-  }
+  std::string problem;
+  const std::optional<YAML::Node> map = ParseYamlMap(text, name, problem);
+  return map.has_value() ? ApplyYamlMap(app, *map, name, not_in_file) : problem;
 }
 
 std::string ApplyYaml(CLI::App& app, const std::string& path, const OptionNames& not_in_file) {
   std::string problem;
-  const auto text = Read(path, problem);
+  const auto text = ReadYamlFile(path, problem);
   return text.has_value() ? ApplyYamlText(app, *text, path, not_in_file) : problem;
 }
 

@@ -17,6 +17,9 @@
 namespace CLI {
 class App;
 }
+namespace YAML {
+class Node;
+}
 
 namespace tsc_handoff::config {
 
@@ -31,6 +34,10 @@ std::string ApplyYaml(CLI::App& app, const std::string& path, const OptionNames&
 // The same of a text; `name` stands for the file in what is said of it.
 std::string ApplyYamlText(CLI::App& app, const std::string& text, const std::string& name,
                           const OptionNames& not_in_file);
+
+// The same of a map, which may be a part of a file. Keys in `read_elsewhere` are passed over.
+std::string ApplyYamlMap(CLI::App& app, const YAML::Node& map, const std::string& name,
+                         const OptionNames& not_in_file, const OptionNames& read_elsewhere = {});
 
 // A file that sets nothing, and has every key with its help and default in comments.
 std::string ExampleYaml(const CLI::App& app, const OptionNames& not_in_file);

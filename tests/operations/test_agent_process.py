@@ -23,7 +23,8 @@ AGENT = "server/agent/tsc-agent"
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 TRACEPARENT = f"00-{TRACE}-00f067aa0ba902b7-01"
 BURST, CALLS = 50, 400
-SHIPPED = pathlib.Path(__file__).resolve().parents[2] / "deploy/config/agent.yaml"
+TSCCTL = "client/tscctl/tscctl"
+SHIPPED = pathlib.Path(__file__).resolve().parents[2] / "deploy/config"
 
 
 class AgentProcess:
@@ -153,8 +154,13 @@ def test_a_stop_with_nothing_open_is_quick_and_in_order(directory: pathlib.Path)
         assert "draining: no handoff begins" in agent.log()
 
 
+def test_the_shipped_contexts_are_the_printed_ones() -> None:
+    printed = subprocess.run([binary(TSCCTL), "contexts", "--example"], capture_output=True, text=True, check=True).stdout
+    assert (SHIPPED / "tscctl.yaml").read_text() == printed, "write them anew: tscctl contexts --example > tscctl.yaml"
+
+
 def test_the_shipped_configuration_is_the_printed_one_and_sets_nothing(directory: pathlib.Path) -> None:
     printed = subprocess.run([binary(AGENT), "--print-config"], capture_output=True, text=True, check=True).stdout
-    assert SHIPPED.read_text() == printed, f"write it anew: tsc-agent --print-config >{SHIPPED.name}"
+    assert (SHIPPED / "agent.yaml").read_text() == printed, "write it anew: tsc-agent --print-config > agent.yaml"
     with AgentProcess(directory, config=printed) as agent:
         assert agent.tscctl("reload").json == {"changed": [], "needs_restart": []}

@@ -36,7 +36,7 @@ def test_each_package_has_what_it_is_for(made: dict[str, pathlib.Path]) -> None:
             "/usr/share/doc/tsc-handoff-agent/examples/attach.conf",
             "/usr/share/bash-completion/completions/tsc-agent",
             "/usr/share/zsh/vendor-completions/_tsc-agent"} <= _files(made["tsc-handoff-agent"])  # fmt: skip
-    assert {"/usr/bin/tscctl", "/usr/share/man/man1/tscctl.1.gz", "/usr/share/bash-completion/completions/tscctl",
+    assert {"/usr/bin/tscctl", "/usr/share/man/man1/tscctl.1.gz", "/usr/share/doc/tsc-handoff-tools/examples/tscctl.yaml", "/usr/share/bash-completion/completions/tscctl",
             "/usr/share/zsh/vendor-completions/_tscctl"} <= _files(made["tsc-handoff-tools"])
     lib = "/usr/lib/x86_64-linux-gnu"
     version = packages.field(made["libtsc-vmm0"], "Version")

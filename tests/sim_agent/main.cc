@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "absl/synchronization/mutex.h"
 #include "tests/sim_agent/control.h"
 #include "tests/sim_agent/options.h"
 #include "tests/sim_agent/sim_node.h"
@@ -138,6 +139,8 @@ int main(int argc, char** argv) {
     std::fputs(command_line.message.c_str(), command_line.exit_code == 0 ? stdout : stderr);
     return command_line.exit_code;
   }
+  // As in tsc-agent, which it stands for in measurements.
+  absl::SetMutexDeadlockDetectionMode(absl::OnDeadlockCycle::kIgnore);
   spdlog::set_default_logger(spdlog::stderr_color_mt("sim_agent"));
   spdlog::set_level(spdlog::level::from_str(command_line.log_level));
   return command_line.role == Role::kVmms ? tsc_handoff::sim::RunVmms(command_line)
