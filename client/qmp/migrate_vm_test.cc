@@ -206,6 +206,15 @@ TEST_F(MigrateVmTest, ARefusedHandoffBringsTheVmBack) {
   EXPECT_TRUE(destination_.gone());
 }
 
+TEST_F(MigrateVmTest, ASourceThatHasNotQuiteFinishedIsWaitedFor) {
+  source_.finishing = 3;
+  handed_ = HandedOver::End::kNotMoved;
+  handed_status_ = absl::FailedPreconditionError("the clocks disagree");
+  EXPECT_EQ(Run().end, MigrateEnd::kReturned);
+  EXPECT_TRUE(source_.running());
+  EXPECT_EQ(source_.calls().at("cont"), 1);
+}
+
 TEST_F(MigrateVmTest, AHandoffThatIsNotDecidedKeepsTheVmPausedOnBothSides) {
   handed_ = HandedOver::End::kOpen;
   handed_status_ = absl::UnavailableError("no answer");

@@ -14,6 +14,10 @@ using Json = nlohmann::json;
 constexpr absl::Duration kLook = absl::Milliseconds(200);
 // After the source has sent all, the destination has only to load its devices.
 constexpr absl::Duration kLoadTimeout = absl::Seconds(30);
+// A source that has sent all says that it is done a moment before it is: until then it is
+// "finish-migrate", and refuses `cont`. No event tells the end of that.
+constexpr absl::Duration kFinishLook = absl::Milliseconds(2);
+constexpr absl::Duration kFinishTimeout = absl::Seconds(10);
 // A resumed QEMU says so at once.
 constexpr absl::Duration kResumeTimeout = absl::Seconds(10);
 
@@ -241,7 +245,7 @@ absl::Status QemuMigration::BackOnSource(const absl::Status& why) {
   if (!state->running && was_running_) {
     // The destination never gets to run its copy: it was told to stay paused.
     Quit(destination_);
-    absl::Status resumed = Resume(source_, nullptr);
+    absl::Status resumed = ResumeSource();
     if (!resumed.ok()) return With(why, "and then: " + std::string(resumed.message()));
   }
   stage_ = Stage::kStayed;
@@ -267,6 +271,23 @@ absl::Status QemuMigration::Resume(Monitor& monitor, std::optional<absl::Duratio
   return Unfit(monitor, absl::StrCat("the VM is \"", state->status, "\" after `cont`"));
 }
 
+absl::Status QemuMigration::WaitUntilSourceFinished() {
+  const absl::Duration deadline = options_.now() + kFinishTimeout;
+  while (true) {
+    const absl::StatusOr<RunState> state = StateOf(source_);
+    if (!state.ok()) return state.status();
+    // After the deadline QEMU itself may say what is the matter.
+    if (state->status != "finish-migrate" || options_.now() >= deadline) return absl::OkStatus();
+    const absl::StatusOr<std::optional<QmpEvent>> event = source_.NextEvent(kFinishLook);
+    if (!event.ok()) return event.status();
+  }
+}
+
+absl::Status QemuMigration::ResumeSource() {
+  const absl::Status finished = WaitUntilSourceFinished();
+  return finished.ok() ? Resume(source_, nullptr) : finished;
+}
+
 void QemuMigration::Quit(Monitor& monitor) {
   // Whether it says so before it goes, or has gone already, does not matter.
   (void)monitor.Execute("quit", Json::object());
@@ -283,14 +304,18 @@ absl::Status QemuMigration::Finish() {
       figures_.downtime = *resumed_at - *stopped_at_;
   }
   // Also if it does not run: nothing may ever run the source's copy again.
-  if (!options_.keep_source) Quit(source_);
+  if (!options_.keep_source) {
+    Quit(source_);
+  } else if (status.ok()) {
+    status = WaitUntilSourceFinished();
+  }
   return status;
 }
 
 absl::Status QemuMigration::Return() {
   Quit(destination_);
   if (was_running_) {
-    if (absl::Status status = Resume(source_, nullptr); !status.ok()) {
+    if (absl::Status status = ResumeSource(); !status.ok()) {
       stage_ = Stage::kUnclear;
       return status;
     }

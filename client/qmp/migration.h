@@ -126,6 +126,8 @@ class QemuMigration {
   // After a transfer that came to nothing; returns `why`, with more where more went wrong.
   absl::Status BackOnSource(const absl::Status& why);
   absl::Status Resume(Monitor& monitor, std::optional<absl::Duration>* resumed_at);
+  absl::Status WaitUntilSourceFinished();
+  absl::Status ResumeSource();
   void Quit(Monitor& monitor);
 
   Monitor& source_;

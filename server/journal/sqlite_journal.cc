@@ -23,6 +23,9 @@ constexpr char kLockForGood[] = "PRAGMA locking_mode = EXCLUSIVE";
 constexpr const char* kSettings[] = {
     "PRAGMA journal_mode = WAL",
     "PRAGMA synchronous = FULL",
+    // A checkpoint stops whoever commits for several syncs. A log of 16 MiB, four times SQLite's
+    // usual one, makes it four times as rare, and is read in well under a second at the start.
+    "PRAGMA wal_autocheckpoint = 4000",
     "BEGIN IMMEDIATE",
     "COMMIT",
 };

@@ -62,6 +62,7 @@ absl::StatusOr<Json> FakeQemu::Carry(const std::string& command, const Json& arg
   }
   if (command == "cont") {
     if (status == "inmigrate") return Refused("cont: expecting a migration");
+    if (status == "finish-migrate") return Refused("cont: Migration is not finalized yet");
     Become("running");
     Emit("RESUME");
     return Json::object();
@@ -105,11 +106,12 @@ void FakeQemu::Advance() {
       Become(was_running_ ? "running" : "paused");
     } else {
       migration_ = "completed";
-      Become("postmigrate");
+      if (finishing == 0) Become("postmigrate");
       peer_->Become(!peer_->loads ? "gone" : peer_->ever_told_to_stay ? "paused" : "running");
       peer_->Emit("MIGRATION", {{"status", "completed"}});
     }
   } else {
+    if (status == "finish-migrate" && --finishing <= 0) Become("postmigrate");
     return;
   }
   Emit("MIGRATION", {{"status", migration_}});

@@ -57,6 +57,8 @@ class FakeQemu final : public Monitor {
   // What becomes of a migration from here: after `passes` looks it completes, fails, or never ends.
   int passes = 2;
   std::string error;  // not empty: it fails with these words
+  // For so many looks more it is "completed" and still "finish-migrate", as a real one is at times.
+  int finishing = 0;
   bool loads = true;  // false: the destination dies while it loads
   bool ever_told_to_stay = false;
   // Called after everything that may have changed a run state.
