@@ -110,9 +110,9 @@ cmd_deps() {
   [ $# -gt 0 ] || groups=(all)
   for group in "${groups[@]}"; do
     case $group in
-      all) groups=(build node test bochs package lint) ;;
-      build | node | test | bochs | package | lint) ;;
-      *) die "deps: no group '$group'; there are build, node, test, bochs, package, lint and all" ;;
+      all) groups=(build node test bochs package lint fuzz) ;;
+      build | node | test | bochs | package | lint | fuzz) ;;
+      *) die "deps: no group '$group'; there are build, node, test, bochs, package, lint, fuzz and all" ;;
     esac
   done
   ensure_packages "${groups[@]}"

@@ -66,6 +66,7 @@ void* tsc_session_main(void* session) {
     pthread_mutex_lock(&s->mutex);
     s->over = 1;
     pthread_cond_signal(&s->overdue);
+    pthread_cond_broadcast(&s->changed);
     pthread_mutex_unlock(&s->mutex);
   }
   return NULL;

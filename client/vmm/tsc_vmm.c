@@ -192,10 +192,12 @@ int tsc_vmm_wait_registered(struct tsc_vmm* session, int timeout_ms, char* error
   int done;
   pthread_mutex_lock(&session->mutex);
   while (!(done = session->registered && tsc_permit_known_locked(session)) && !session->refused &&
-         tsc_session_wait_locked(session, deadline_ms)) {
+         !session->over && tsc_session_wait_locked(session, deadline_ms)) {
   }
   if (!done) {
-    const char* why = session->last_error[0] ? session->last_error : "the agent does not answer";
+    const char* why = session->last_error[0] ? session->last_error
+                      : session->over        ? "the connection has ended"
+                                             : "the agent does not answer";
     tsc_session_set_error(
         error, "%s", session->registered ? "the agent has not said whether the VM may run" : why);
   }

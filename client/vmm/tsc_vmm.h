@@ -136,7 +136,8 @@ int tsc_vmm_open_socket(const struct tsc_vmm_config* config, int socket, struct 
 /*
  * Waits until the agent has accepted the VM and has said whether it may run. Returns 0, whichever
  * it said, or -1 with a sentence in error: timed out (and why the last attempt failed), or refused
- * for good, for example because the vm_id is taken or a descriptor is not of this VM.
+ * for good, for example because the vm_id is taken or a descriptor is not of this VM, or the
+ * connection that was handed in has ended.
  */
 int tsc_vmm_wait_registered(struct tsc_vmm* session, int timeout_ms, char* error);
 

@@ -116,6 +116,19 @@ TEST_F(OpenVmm, SaysWhyItIsNotRegistered) {
   tsc_vmm_close(session);
 }
 
+TEST_F(OpenVmm, DoesNotWaitForAConnectionThatDoesNotComeAgain) {
+  int ends[2];
+  ASSERT_EQ(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends), 0);
+  tsc_vmm* session = nullptr;
+  char why[TSC_VMM_ERROR_SIZE] = "";
+  ASSERT_EQ(tsc_vmm_open_socket(&config_, ends[1], &session, why), 0) << why;
+  close(ends[0]);
+  constexpr int kAnHourMs = 3'600'000;  // the test's own limit would end it
+  EXPECT_EQ(tsc_vmm_wait_registered(session, kAnHourMs, why), -1);
+  EXPECT_THAT(why, HasSubstr("ended"));
+  tsc_vmm_close(session);
+}
+
 TEST_F(OpenVmm, DoesNotRunBeforeAnAgentHasSaidThatItMay) {
   tsc_vmm* session = nullptr;
   char why[TSC_VMM_ERROR_SIZE] = "";
