@@ -258,6 +258,38 @@ void AddMigrateQemuCommand(CLI::App* app, Options* options, Raw* raw) {
   AddHandoffApplyOptions(migrate, options, raw);
 }
 
+void AddOwnershipCommands(CLI::App* app, Options* options) {
+  CLI::App* reclaim = AddCommand(app, "reclaim", "Let a VM run that came back without a handoff",
+                                 kReclaimFooter, Command::kReclaim, options);
+  AddVmArgument(reclaim, "The VM, which is on the agent's host again", options);
+  reclaim
+      ->add_option("--handoff", options->handoff_id,
+                   "The handoff that took it away (default: as the agent says)")
+      ->type_name("ID");
+  CLI::Option* from = reclaim
+                          ->add_option("--from", options->from,
+                                       "The agent that it was released to: has it disown the VM "
+                                       "first, after which only this host lets it run")
+                          ->type_name("ADDRESS")
+                          ->check(NotEmpty());
+  reclaim
+      ->add_flag(
+          "--runs-nowhere-else", options->runs_nowhere_else,
+          "Your word for it, where that agent is lost: if it is not so, two hosts run the VM")
+      ->excludes(from);
+  reclaim
+      ->add_option("--epoch-above", options->epoch_above,
+                   "The VM's highest epoch on any other host (default: not known)")
+      ->type_name("N");
+
+  CLI::App* disown = AddCommand(app, "disown", "Bar a VM that left without a handoff",
+                                kDisownFooter, Command::kDisown, options);
+  AddVmArgument(disown, "The VM, which is on the agent's host no more", options);
+  disown->add_option("--handoff", options->handoff_id, "The handoff that had brought it")
+      ->type_name("ID")
+      ->required();
+}
+
 void Declare(CLI::App* app, Options* options, Raw* raw) {
   app->name("tscctl");
   app->set_version_flag("--version", std::string("tscctl ") + tsc_handoff::kVersion);
@@ -339,6 +371,7 @@ void Declare(CLI::App* app, Options* options, Raw* raw) {
   AddHandoffApplyOptions(evacuate, options, raw);
 
   AddMigrateQemuCommand(app, options, raw);
+  AddOwnershipCommands(app, options);
   CLI::App* drain =
       AddCommand(app, "drain", "Have the agent begin no handoff, and wait for the open ones",
                  kDrainFooter, Command::kDrain, options);
@@ -436,6 +469,20 @@ Problem CheckClock(const Options& options) {
   return problem.empty() ? CheckAddress(options.to) : problem;
 }
 
+Problem CheckOwnership(const Options& options) {
+  Problem problem = CheckVmId(options.vm);
+  const bool reclaim = options.command == Command::kReclaim;
+  if (problem.empty() && !(reclaim && options.handoff_id.empty()))
+    problem = CheckId("handoff", options.handoff_id);
+  if (problem.empty() && reclaim && options.from.empty() && !options.runs_nowhere_else) {
+    problem =
+        "say which agent is to disown the VM (--from ADDRESS), or, if that host is lost, "
+        "--runs-nowhere-else";
+  }
+  if (problem.empty() && !options.from.empty()) problem = CheckAddress(options.from);
+  return problem.empty() ? CheckAddress(options.agent) : problem;
+}
+
 Problem FinishFollow(const Raw& raw, Options* options) {
   if (options->command == Command::kTop && options->json) {
     return "`tscctl top` draws on a terminal; for JSON use `tscctl watch --json`, or `tscctl vms` "
@@ -490,6 +537,9 @@ Problem Finish(const Raw& raw, Options* options) {
     case Command::kUndrain:
     case Command::kReload:
       return CheckAddress(options->agent);
+    case Command::kReclaim:
+    case Command::kDisown:
+      return CheckOwnership(*options);
     case Command::kHandoffs:
       if (!options->vm.empty()) problem = CheckVmId(options->vm);
       return problem.empty() ? CheckAddress(options->agent) : problem;
@@ -543,12 +593,14 @@ std::string Explain(const CLI::App& app, const CLI::ParseError& error) {
     return absl::StrCat(
         "\"", extras[0],
         "\" is no command; the commands are host, clock, vms, get, set, handoff, resume, abort, "
-        "handoffs, evacuate, migrate-qemu, drain, undrain, reload, top, watch, decode and version");
+        "handoffs, evacuate, migrate-qemu, reclaim, disown, drain, undrain, reload, top, watch, "
+        "decode and version");
   }
   if (app.get_subcommands().empty() && extras.empty() &&
       dynamic_cast<const CLI::RequiredError*>(&error) != nullptr) {
     return "a command is missing: host, clock, vms, get, set, handoff, resume, abort, handoffs, "
-           "evacuate, migrate-qemu, drain, undrain, reload, top, watch, decode or version";
+           "evacuate, migrate-qemu, reclaim, disown, drain, undrain, reload, top, watch, decode or "
+           "version";
   }
   std::string text = error.what();
   std::replace(text.begin(), text.end(), '\n', ' ');
