@@ -112,7 +112,7 @@ TEST_P(InKvmRun, AnInjectionIsAnEintrAndNothingElse) {
     ASSERT_TRUE(result.ok()) << result.status();
     EXPECT_EQ(ResultOf(result->job, 0), vmm_.pid());
     if (counts()) continue;
-    EXPECT_TRUE(WaitFor([&] { return vmm_.interruptions() != before; }));
+    ASSERT_TRUE(WaitFor([&] { return vmm_.interruptions() != before; }));
     EXPECT_EQ(vmm_.interruptions(), before + 1);
   }
   CheckThatItGoesOn();
