@@ -358,6 +358,32 @@ absl::StatusOr<v1::DrainResponse> AgentClient::Drain(v1::DrainRequest::Mode mode
   return response;
 }
 
+absl::StatusOr<v1::ReclaimVmResponse> AgentClient::ReclaimVm(const v1::ReclaimVmRequest& request) {
+  v1::ReclaimVmResponse response;
+  absl::Status status = Read([&](absl::Duration left) {
+    grpc::ClientContext context;
+    SetDeadline(left, &context);
+    return FromGrpc(rpc_->stub->ReclaimVm(&context, request, &response), target_, "ReclaimVm");
+  });
+  if (!status.ok()) return status;
+  return response;
+}
+
+absl::StatusOr<v1::DisownVmResponse> AgentClient::DisownVm(absl::string_view vm_id,
+                                                           absl::string_view handoff_id) {
+  v1::DisownVmRequest request;
+  request.set_vm_id(std::string(vm_id));
+  request.set_handoff_id(std::string(handoff_id));
+  v1::DisownVmResponse response;
+  absl::Status status = Read([&](absl::Duration left) {
+    grpc::ClientContext context;
+    SetDeadline(left, &context);
+    return FromGrpc(rpc_->stub->DisownVm(&context, request, &response), target_, "DisownVm");
+  });
+  if (!status.ok()) return status;
+  return response;
+}
+
 absl::StatusOr<v1::ReloadResponse> AgentClient::Reload() {
   v1::ReloadResponse response;
   absl::Status status = Read([&](absl::Duration left) {

@@ -101,6 +101,13 @@ class AgentClient {
 
   absl::StatusOr<tschandoff::v1::GetHandoffResponse> GetHandoff(absl::string_view handoff_id);
 
+  // An operator's word on where a VM is. To say it twice is to say it once, so both are repeated
+  // like reading calls. See tsc_agent.proto for the danger in the first.
+  absl::StatusOr<tschandoff::v1::ReclaimVmResponse> ReclaimVm(
+      const tschandoff::v1::ReclaimVmRequest& request);
+  absl::StatusOr<tschandoff::v1::DisownVmResponse> DisownVm(absl::string_view vm_id,
+                                                            absl::string_view handoff_id);
+
   // Has draining begin or end; may be repeated.
   absl::StatusOr<tschandoff::v1::DrainResponse> Drain(tschandoff::v1::DrainRequest::Mode mode);
 

@@ -18,6 +18,7 @@
 #include "client/tscctl/handoff_commands.h"
 #include "client/tscctl/json_output.h"
 #include "client/tscctl/migrate_qemu.h"
+#include "client/tscctl/ownership_commands.h"
 #include "client/tscctl/report.h"
 #include "client/tscctl/state_file.h"
 #include "client/tscctl/top/top.h"
@@ -197,6 +198,10 @@ Result RunCommand(const Options& options, Io& io) {
       return RunHost(**agent, io);
     case Command::kVms:
       return RunVms(**agent, io);
+    case Command::kReclaim:
+      return RunReclaim(options, **agent, io);
+    case Command::kDisown:
+      return RunDisown(options, **agent, io);
     case Command::kDrain:
       return RunDrain(options, **agent, io);
     case Command::kUndrain:

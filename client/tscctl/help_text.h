@@ -178,6 +178,31 @@ States of a source: CAPTURED (the VM may not run), RELEASED (it left), ABORTED (
 JSON (-o json): handoffs[] with the names of Handoff in tsc_agent.proto, bytes in base64.
 )";
 
+inline constexpr char kReclaimFooter[] =
+    R"(Examples:
+  tscctl --agent host1:50051 reclaim vm1 --from host2:50051     it was handed to host2, and came back by other means
+  tscctl --agent host1:50051 reclaim vm1 --runs-nowhere-else    host2 is lost; vm1 was restored on host1
+
+A VM that was handed off stays barred on its old host until a handoff brings it back. Where it came back without one (a
+plain migration, a backup), this overrules the handoff: from then on the VM may run here, and be handed off again.
+With --from both agents do it together, and at most one host lets the VM run whatever fails: the other one bars the VM
+first, and refuses while the VM is there. DANGER: with --runs-nowhere-else nobody checks your word. Be sure that the
+other host is off, or has been told `tscctl disown`, before you give it; if it comes back, disown the VM there before
+any VMM starts. May be repeated.
+
+JSON (-o json): vm, handoff_id, epoch, repeated, disowned_by (the agent, or null).
+)";
+
+inline constexpr char kDisownFooter[] =
+    R"(Examples:
+  tscctl --agent host2:50051 disown vm1 --handoff 6f1c20d4-0b7e-4b0e-8f6c-1f5a0c5d9b21
+
+For a VM that left this host without a handoff: its agent bars it from then on, and lets a later handoff bring it
+again. Refused while the VM is here. It only takes a permit away, so it cannot do harm. May be repeated.
+
+JSON (-o json): vm, handoff_id, epoch, repeated.
+)";
+
 inline constexpr char kDrainFooter[] =
     R"(Examples:
   tscctl evacuate --from host1:50051 --to host2:50051 && tscctl --agent host1:50051 drain

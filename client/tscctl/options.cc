@@ -10,6 +10,7 @@
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
 #include "client/lib/agent_client.h"
 #include "client/qmp/qmp_address.h"
@@ -264,6 +265,38 @@ void AddMigrateQemuCommand(CLI::App* app, Options* options, Raw* raw) {
   AddHandoffApplyOptions(migrate, options, raw);
 }
 
+void AddOwnershipCommands(CLI::App* app, Options* options) {
+  CLI::App* reclaim = AddCommand(app, "reclaim", "Let a VM run that came back without a handoff",
+                                 kReclaimFooter, Command::kReclaim, options);
+  AddVmArgument(reclaim, "The VM, which is on the agent's host again", options);
+  reclaim
+      ->add_option("--handoff", options->handoff_id,
+                   "The handoff that took it away (default: as the agent says)")
+      ->type_name("ID");
+  CLI::Option* from = reclaim
+                          ->add_option("--from", options->from,
+                                       "The agent that it was released to: has it disown the VM "
+                                       "first, after which only this host lets it run")
+                          ->type_name("ADDRESS")
+                          ->check(NotEmpty());
+  reclaim
+      ->add_flag(
+          "--runs-nowhere-else", options->runs_nowhere_else,
+          "Your word for it, where that agent is lost: if it is not so, two hosts run the VM")
+      ->excludes(from);
+  reclaim
+      ->add_option("--epoch-above", options->epoch_above,
+                   "The VM's highest epoch on any other host (default: not known)")
+      ->type_name("N");
+
+  CLI::App* disown = AddCommand(app, "disown", "Bar a VM that left without a handoff",
+                                kDisownFooter, Command::kDisown, options);
+  AddVmArgument(disown, "The VM, which is on the agent's host no more", options);
+  disown->add_option("--handoff", options->handoff_id, "The handoff that had brought it")
+      ->type_name("ID")
+      ->required();
+}
+
 void Declare(CLI::App* app, Options* options, Raw* raw) {
   app->name("tscctl");
   app->set_version_flag("--version", std::string("tscctl ") + tsc_handoff::kVersion);
@@ -353,6 +386,7 @@ void Declare(CLI::App* app, Options* options, Raw* raw) {
   AddHandoffApplyOptions(evacuate, options, raw);
 
   AddMigrateQemuCommand(app, options, raw);
+  AddOwnershipCommands(app, options);
   CLI::App* drain =
       AddCommand(app, "drain", "Have the agent begin no handoff, and wait for the open ones",
                  kDrainFooter, Command::kDrain, options);
@@ -457,6 +491,20 @@ Problem CheckClock(const Options& options) {
   return problem.empty() ? CheckAddress(options.to) : problem;
 }
 
+Problem CheckOwnership(const Options& options) {
+  Problem problem = CheckVmId(options.vm);
+  const bool reclaim = options.command == Command::kReclaim;
+  if (problem.empty() && !(reclaim && options.handoff_id.empty()))
+    problem = CheckId("handoff", options.handoff_id);
+  if (problem.empty() && reclaim && options.from.empty() && !options.runs_nowhere_else) {
+    problem =
+        "say which agent is to disown the VM (--from ADDRESS), or, if that host is lost, "
+        "--runs-nowhere-else";
+  }
+  if (problem.empty() && !options.from.empty()) problem = CheckAddress(options.from);
+  return problem.empty() ? CheckAddress(options.agent) : problem;
+}
+
 Problem FinishFollow(const Raw& raw, Options* options) {
   if (options->command == Command::kTop && options->json) {
     return "`tscctl top` draws on a terminal; for JSON use `tscctl watch --json`, or `tscctl vms` "
@@ -513,6 +561,9 @@ Problem Finish(const Raw& raw, Options* options) {
     case Command::kUndrain:
     case Command::kReload:
       return CheckAddress(options->agent);
+    case Command::kReclaim:
+    case Command::kDisown:
+      return CheckOwnership(*options);
     case Command::kHandoffs:
       if (!options->vm.empty()) problem = CheckVmId(options->vm);
       return problem.empty() ? CheckAddress(options->agent) : problem;
@@ -559,23 +610,25 @@ std::string HelpCommand(const CLI::App& app) {
                           : absl::StrCat("tscctl ", commands[0]->get_name(), " --help");
 }
 
+// "host, clock, vms and version", with `last` for the "and".
+std::string CommandNames(const CLI::App& app, absl::string_view last) {
+  std::vector<std::string> names;
+  for (const CLI::App* command : app.get_subcommands({})) names.push_back(command->get_name());
+  const std::string final_name = names.back();
+  names.pop_back();
+  return absl::StrCat(absl::StrJoin(names, ", "), " ", last, " ", final_name);
+}
+
 // CLI11's text for a word that is no command tells neither the word nor the commands.
 std::string Explain(const CLI::App& app, const CLI::ParseError& error) {
   const std::vector<std::string> extras = app.remaining();
   if (app.get_subcommands().empty() && !extras.empty() && !absl::StartsWith(extras[0], "-")) {
-    return absl::StrCat(
-        "\"", extras[0],
-        "\" is no command; the commands are host, clock, vms, get, set, handoff, resume, abort, "
-        "handoffs, evacuate, migrate-qemu, drain, undrain, reload, top, watch, contexts, "
-        "use-context, decode and version");
+    return absl::StrCat("\"", extras[0], "\" is no command; the commands are ",
+                        CommandNames(app, "and"));
   }
   if (app.get_subcommands().empty() && extras.empty() &&
-      dynamic_cast<const CLI::RequiredError*>(&error) != nullptr) {
-    return "a command is missing: host, clock, vms, get, set, handoff, resume, abort, handoffs, "
-           "evacuate, migrate-qemu, drain, undrain, reload, top, watch, contexts, use-context, "
-           "decode "
-           "or version";
-  }
+      dynamic_cast<const CLI::RequiredError*>(&error) != nullptr)
+    return absl::StrCat("a command is missing: ", CommandNames(app, "or"));
   std::string text = error.what();
   std::replace(text.begin(), text.end(), '\n', ' ');
   return text;

@@ -4,6 +4,7 @@
 #ifndef TSC_HANDOFF_CLIENT_TSCCTL_OPTIONS_H_
 #define TSC_HANDOFF_CLIENT_TSCCTL_OPTIONS_H_
 
+#include <cstdint>
 #include <functional>
 #include <map>
 #include <string>
@@ -32,6 +33,8 @@ enum class Command {
   kHandoffs,
   kEvacuate,
   kMigrateQemu,
+  kReclaim,
+  kDisown,
   kDrain,
   kUndrain,
   kReload,
@@ -61,20 +64,25 @@ struct Options {
   absl::Duration timeout = absl::Seconds(5);
   bool json = false;
 
-  // get, set, handoff, migrate-qemu; handoffs, watch: empty for all VMs.
+  // get, set, handoff, migrate-qemu, reclaim, disown; handoffs, watch: empty for all VMs.
   std::string vm;
-  // resume, abort; handoff, migrate-qemu: empty for a new one.
+  // resume, abort, disown; handoff, migrate-qemu: empty for a new one; reclaim: for what the agent
+  // says.
   std::string handoff_id;
   // get --out, set --in, decode.
   std::string file;
   bool force = false;
-  // handoff, resume, abort, evacuate, migrate-qemu: source and destination. clock: the two agents
+  // handoff, resume, abort, evacuate, migrate-qemu: source and destination. reclaim: the host that
+  // has it no more, or empty. clock: the two agents
   // to compare, or empty for --agent alone.
   std::string from;
   std::string to;
   // evacuate: the destinations, and how many VMs at a time.
   std::vector<std::string> targets;
   int parallel = 16;
+  // reclaim: the operator's word, and what he knows of other hosts.
+  bool runs_nowhere_else = false;
+  uint64_t epoch_above = 0;
   // drain: for how long to wait for what is open.
   absl::Duration wait = absl::Seconds(25);
   // handoffs: only the undecided, or the pending ones.

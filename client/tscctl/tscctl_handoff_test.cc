@@ -403,5 +403,67 @@ TEST_F(TscctlEvacuateTest, ATerminalHasABarInsteadOfLines) {
   EXPECT_THAT(run.out, Not(HasSubstr("\x1b")));
 }
 
+TEST_F(TscctlHandoffTest, ReclaimHasTheOtherAgentDisownTheVmFirst) {
+  ASSERT_EQ(Handoff({"--id", "h1"}).exit_code, 0);
+  EXPECT_FALSE(source_.GetFakeVm("vm1").may_run);
+  const Outcome run =
+      Do({"-o", "json", "reclaim", "vm1", "--handoff", "h1", "--from", destination_.target()});
+  ASSERT_EQ(run.exit_code, 0) << run.err;
+  const Json said = Json::parse(run.out);
+  EXPECT_EQ(said["vm"], "vm1");
+  EXPECT_EQ(said["handoff_id"], "h1");
+  EXPECT_EQ(said["disowned_by"], destination_.target());
+  EXPECT_EQ(said["epoch"], 42) << "above the one at the agent that has disowned it";
+  EXPECT_TRUE(source_.GetFakeVm("vm1").may_run);
+}
+
+TEST_F(TscctlHandoffTest, WhatIsNotDisownedIsNotReclaimed) {
+  ReleaseOnly();
+  const Outcome run = Do({"reclaim", "vm1", "--handoff", "h1", "--from", destination_.target()});
+  EXPECT_EQ(run.exit_code, 1);
+  EXPECT_THAT(run.err, HasSubstr("reason: HANDOFF_UNDECIDED "));
+  EXPECT_FALSE(source_.GetFakeVm("vm1").may_run);
+}
+
+TEST_F(TscctlHandoffTest, ReclaimSaysThatNoHostLetsTheVmRunWhenItsOwnHalfFails) {
+  ASSERT_EQ(Handoff({"--id", "h1"}).exit_code, 0);
+  source_.FailNext("ReclaimVm", kBroken);
+  const Outcome run = Do({"reclaim", "vm1", "--handoff", "h1", "--from", destination_.target()});
+  EXPECT_EQ(run.exit_code, 1);
+  EXPECT_THAT(run.err, HasSubstr("no host lets it run until this command has succeeded"));
+}
+
+TEST_F(TscctlHandoffTest, WithoutTheOtherAgentReclaimWantsTheOperatorsWord) {
+  ReleaseOnly();
+  Outcome run = Do({"reclaim", "vm1", "--handoff", "h1"});
+  EXPECT_EQ(run.exit_code, 2);
+  EXPECT_THAT(run.err, HasSubstr("--runs-nowhere-else"));
+  EXPECT_FALSE(source_.GetFakeVm("vm1").may_run);
+  run = Do({"reclaim", "vm1", "--handoff", "h1", "--runs-nowhere-else", "--from",
+            destination_.target()});
+  EXPECT_EQ(run.exit_code, 2) << "one of the two";
+  run = Do({"reclaim", "vm1", "--handoff", "h1", "--runs-nowhere-else", "--epoch-above", "8"});
+  EXPECT_EQ(run.exit_code, 0) << run.err;
+  EXPECT_EQ(run.out, "VM vm1 is this host's again and may run, with epoch 9.\n");
+  run = Do({"reclaim", "vm1", "--handoff", "h1", "--runs-nowhere-else"});
+  EXPECT_THAT(run.out, HasSubstr("it was reclaimed before"));
+}
+
+TEST_F(TscctlHandoffTest, ReclaimOfWhatWasNeverHandedOffSaysSo) {
+  const Outcome run = Do({"reclaim", "vm1", "--runs-nowhere-else"});
+  EXPECT_EQ(run.exit_code, 1);
+  EXPECT_THAT(run.err, HasSubstr("was never handed off"));
+}
+
+TEST_F(TscctlHandoffTest, DisownBarsAVmAtTheAgentThatIsAsked) {
+  ASSERT_EQ(Handoff({"--id", "h1"}).exit_code, 0);
+  EXPECT_EQ(Do({"disown", "vm1"}).exit_code, 2) << "which handoff?";
+  const Outcome run = Do({"--agent", destination_.target(), "disown", "vm1", "--handoff", "h1"});
+  EXPECT_EQ(run.exit_code, 0) << run.err;
+  EXPECT_EQ(run.out, "VM vm1 is this host's no more, until a handoff brings it.\n");
+  EXPECT_EQ(Do({"--agent", destination_.target(), "disown", "vm1", "--handoff", "h2"}).exit_code,
+            1);
+}
+
 }  // namespace
 }  // namespace tsc_handoff::tscctl

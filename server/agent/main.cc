@@ -15,6 +15,7 @@
 
 #include "absl/synchronization/mutex.h"
 #include "server/agent/agent.h"
+#include "server/agent/draining_stop.h"
 #include "server/agent/linux_host_vms.h"
 #include "server/agent/options.h"
 #include "server/agent/reconfiguration.h"
@@ -32,9 +33,6 @@
 
 namespace tsc_handoff::agent {
 namespace {
-
-constexpr absl::Duration kGrace = absl::Seconds(5);
-constexpr absl::Duration kDrainLook = absl::Milliseconds(50);
 
 std::unique_ptr<clock::ClockSource> MakeChrony(const ClockOptions& options) {
   clock::ChronyOptions chrony;
@@ -114,34 +112,12 @@ bool CannotStart(const absl::Status& status) {
   return !status.ok();
 }
 
-// The next of `signals`, or 0 when none comes for `patience`.
-int NextSignal(const sigset_t& signals, absl::Duration patience) {
-  const timespec limit = absl::ToTimespec(patience);
-  const int number = sigtimedwait(&signals, nullptr, &limit);
-  return number > 0 ? number : 0;
-}
-
 // Serves until SIGTERM or SIGINT, and reads the configuration again at SIGHUP. Returns the signal.
 int ServeUntilStopped(const sigset_t& signals, Reconfiguration& configuration) {
   for (;;) {
     const int number = NextSignal(signals, absl::Hours(1));
     if (number == SIGHUP) (void)configuration.Reload();  // it says in the log what became of it
     if (number == SIGTERM || number == SIGINT) return number;
-  }
-}
-
-// Lets open handoffs come to their end; a second signal ends the wait.
-void Drain(const sigset_t& signals, Agent& agent, absl::Duration limit) {
-  const absl::Time give_up_at = absl::Now() + limit;
-  agent.SetDraining(true);
-  while (agent.open_handoffs() > 0 && absl::Now() < give_up_at) {
-    const int number = NextSignal(signals, kDrainLook);
-    if (number == SIGTERM || number == SIGINT) break;
-  }
-  if (const size_t open = agent.open_handoffs(); open > 0) {
-    Log(LogLevel::kWarn,
-        "stopping with open handoffs; they are in the journal, and go on at the next start",
-        {{"open_handoffs", open}});
   }
 }
 
@@ -194,8 +170,7 @@ int Run(const std::vector<std::string>& arguments, const CommandLine& command_li
   const int number = ServeUntilStopped(signals, configuration);
   Log(LogLevel::kInfo, "stopping", {{"signal", number}});
   service_manager->Stopping("letting open handoffs end");
-  Drain(signals, **agent, absl::Nanoseconds(drain_limit_ns.load()));
-  (*agent)->Stop(kGrace);
+  DrainAndStop(signals, **agent, absl::Nanoseconds(drain_limit_ns.load()));
   return 0;
 }
 

@@ -241,9 +241,12 @@ absl::StatusOr<Answer> HandoffController::ApplyNew(const ApplyCall& call,
   if (absl::Status status = CheckNotInAnother(vm_id, ticket.handoff_id); !status.ok())
     return status;
   VmRecord vm_record = table_.FindVm(vm_id);
-  if (vm_record.standing == Standing::kOwned && !parts_.mutations.accept_lower_epoch) {
+  const bool reclaimed = vm_record.standing == Standing::kReclaimed;
+  if ((vm_record.standing == Standing::kOwned || reclaimed) &&
+      !parts_.mutations.accept_lower_epoch) {
     return Error(Reason::kHandoffConflict,
-                 absl::StrCat("VM ", vm_id, " runs on this host since handoff ",
+                 absl::StrCat("VM ", vm_id, " runs on this host since ",
+                              reclaimed ? "it was reclaimed after handoff " : "handoff ",
                               vm_record.handoff_id, "; it cannot arrive again"),
                  {{"vm_id", vm_id},
                   {"handoff_id", vm_record.handoff_id},
@@ -623,7 +626,7 @@ absl::Status HandoffController::CheckCancelled(const Cancelled& cancelled) const
 absl::Status HandoffController::Write(const Change& change, Event event) {
   if (absl::Status status = parts_.journal.Write(change); !status.ok()) return status;
   table_.Put(change, parts_.monotonic_ns());
-  if (parts_.on_change) parts_.on_change(*change.handoff, event);
+  if (parts_.on_change && change.handoff.has_value()) parts_.on_change(*change.handoff, event);
   return absl::OkStatus();
 }
 

@@ -23,6 +23,7 @@
 #include "server/handoff/claims.h"
 #include "server/handoff/handoff_machine.h"
 #include "server/handoff/handoff_table.h"
+#include "server/handoff/ownership_rule.h"
 #include "server/handoff/permits.h"
 #include "server/handoff/tsc_operations.h"
 #include "server/journal/journal.h"
@@ -75,6 +76,20 @@ struct AbortCall {
   std::string abort_proof;                    // destination
   std::optional<time::HandoffTicket> ticket;  // destination
   Cancelled cancelled;
+};
+
+// An operator's word on where a VM is, against what handoff `handoff_id` says (ownership_rule.h).
+struct ClaimCall {
+  Claim claim = Claim::kReclaim;
+  std::string vm_id;
+  std::string handoff_id;
+  uint64_t epoch_above = 0;  // reclaim: the highest epoch that is known of elsewhere
+  Cancelled cancelled;
+};
+
+struct ClaimOutcome {
+  uint64_t epoch = 0;     // the VM's highest one here, from now on
+  bool repeated = false;  // it was said before; nothing has changed
 };
 
 // A handoff as it is now.
@@ -133,6 +148,8 @@ class HandoffController {
   absl::StatusOr<ApplyOutcome> ApplyPlain(const ApplyRequest& request);
   absl::StatusOr<HandoffView> Commit(const CommitCall& call);
   absl::StatusOr<HandoffView> Abort(const AbortCall& call);
+  // ReclaimVm, DisownVm.
+  absl::StatusOr<ClaimOutcome> SettleClaim(const ClaimCall& call);
 
   // While draining, no handoff begins here (kAgentDraining); those that are open go on.
   void set_draining(bool draining) { draining_ = draining; }
@@ -197,6 +214,8 @@ class HandoffController {
   absl::Status SettleEarlier(const std::string& vm_id);
   // Whether a crash, or a VMM's end, has left something to do about it.
   bool NeedsSettling(const Record& record) const;
+  // A handoff of the VM that is not finished on this side; null if there is none.
+  RecordPtr PendingOf(const std::string& vm_id) const;
   // Whether undoing is over: done, or the VM is another one. An error: not yet.
   absl::Status Undo(const Record& record);
 

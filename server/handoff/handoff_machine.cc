@@ -24,20 +24,20 @@ struct Row {
 
 // clang-format off
 constexpr std::array kSource = {
-    //                    Capture                Begin        Done         Undone       VmLost       Commit                 Abort
-    Row{std::nullopt,     {Go(State::kCaptured), kImpossible, kImpossible, kImpossible, kImpossible, kUnknown,              kUnknown}},
-    Row{State::kCaptured, {kRepeat,              kImpossible, kImpossible, kImpossible, kImpossible, Go(State::kReleased),  Go(State::kAborted)}},
-    Row{State::kReleased, {kRepeat,              kImpossible, kImpossible, kImpossible, kImpossible, kRepeat,               kDecided}},
-    Row{State::kAborted,  {kDecided,             kImpossible, kImpossible, kImpossible, kImpossible, kDecided,              kRepeat}},
+    //                    Capture                Begin        Done         Undone       VmLost       Commit                 Abort                 Reclaim
+    Row{std::nullopt,     {Go(State::kCaptured), kImpossible, kImpossible, kImpossible, kImpossible, kUnknown,              kUnknown,             kUnknown}},
+    Row{State::kCaptured, {kRepeat,              kImpossible, kImpossible, kImpossible, kImpossible, Go(State::kReleased),  Go(State::kAborted),  kTooEarly}},
+    Row{State::kReleased, {kRepeat,              kImpossible, kImpossible, kImpossible, kImpossible, kRepeat,               kDecided,             Go(State::kAborted)}},
+    Row{State::kAborted,  {kDecided,             kImpossible, kImpossible, kImpossible, kImpossible, kDecided,              kRepeat,              kRepeat}},
 };
 constexpr std::array kDestination = {
-    //                    Capture      Begin                 Done                 Undone             VmLost             Commit              Abort
-    Row{std::nullopt,     {kImpossible, Go(State::kApplying), kImpossible,         kImpossible,       kImpossible,       kUnknown,           Go(State::kAborted)}},
-    Row{State::kEmpty,    {kImpossible, Go(State::kApplying), kImpossible,         kImpossible,       kImpossible,       kTooEarly,          Go(State::kAborted)}},
-    Row{State::kApplying, {kImpossible, kImpossible,          Go(State::kApplied), Go(State::kEmpty), kImpossible,       kTooEarly,          kImpossible}},
-    Row{State::kApplied,  {kImpossible, kRepeat,              kImpossible,         kImpossible,       Go(State::kEmpty), Go(State::kActive), Go(State::kAborted)}},
-    Row{State::kActive,   {kImpossible, kRepeat,              kImpossible,         kImpossible,       kImpossible,       kRepeat,            kDecided}},
-    Row{State::kAborted,  {kImpossible, kDecided,             kImpossible,         kImpossible,       kImpossible,       kDecided,           kRepeat}},
+    //                    Capture      Begin                 Done                 Undone             VmLost             Commit              Abort               Reclaim
+    Row{std::nullopt,     {kImpossible, Go(State::kApplying), kImpossible,         kImpossible,       kImpossible,       kUnknown,           Go(State::kAborted), kImpossible}},
+    Row{State::kEmpty,    {kImpossible, Go(State::kApplying), kImpossible,         kImpossible,       kImpossible,       kTooEarly,          Go(State::kAborted), kImpossible}},
+    Row{State::kApplying, {kImpossible, kImpossible,          Go(State::kApplied), Go(State::kEmpty), kImpossible,       kTooEarly,          kImpossible,         kImpossible}},
+    Row{State::kApplied,  {kImpossible, kRepeat,              kImpossible,         kImpossible,       Go(State::kEmpty), Go(State::kActive), Go(State::kAborted), kImpossible}},
+    Row{State::kActive,   {kImpossible, kRepeat,              kImpossible,         kImpossible,       kImpossible,       kRepeat,            kDecided,            kImpossible}},
+    Row{State::kAborted,  {kImpossible, kDecided,             kImpossible,         kImpossible,       kImpossible,       kDecided,           kRepeat,             kImpossible}},
 };
 // clang-format on
 
@@ -97,6 +97,8 @@ const char* NameOf(Event event) {
       return "Commit";
     case Event::kAbort:
       return "Abort";
+    case Event::kReclaim:
+      return "Reclaim";
   }
   return "?";
 }

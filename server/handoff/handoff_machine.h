@@ -3,6 +3,9 @@
 // Source:       -            Capture -> CAPTURED   Commit -> RELEASED   Abort -> ABORTED
 // Destination:  EMPTY   Begin -> APPLYING   Done -> APPLIED   Commit -> ACTIVE   Abort -> ABORTED
 //
+// And, by an operator's word against the handoff's end (ownership_rule.h): Source: RELEASED Reclaim
+// -> ABORTED.
+//
 // The source decides: CAPTURED becomes RELEASED or ABORTED once, durably, and only then the source
 // discloses the proof with which the destination becomes ACTIVE or ABORTED. Hence, whatever
 // orchestrators do: ACTIVE there implies RELEASED here, and ABORTED there implies ABORTED here.
@@ -25,10 +28,11 @@ enum class Event {
   kVmLost,   // destination: the VM that it was applied to is gone
   kCommit,   // CommitHandoff; on the destination with a valid proof
   kAbort,    // AbortHandoff; on the destination with a valid proof
+  kReclaim,  // source: ReclaimVm; an operator has said that the VM is here again
 };
 inline constexpr std::array kEvents = {Event::kCapture, Event::kBegin,  Event::kDone,
                                        Event::kUndone,  Event::kVmLost, Event::kCommit,
-                                       Event::kAbort};
+                                       Event::kAbort,   Event::kReclaim};
 
 enum class Verdict {
   kGo,      // the transition is made

@@ -26,6 +26,12 @@ std::string WhyNot(const VmFacts& vm) {
       return absl::StrCat("it was released to another host by handoff ", record.handoff_id);
     case Standing::kAwaited:
       return absl::StrCat("handoff ", record.handoff_id, " was to bring it, and has not");
+    case Standing::kReclaimed:
+      if (!vm.awaits_handoff || vm.vmm_instance == record.vmm_instance) return "";
+      return "it awaits a handoff, and none has arrived since it was reclaimed";
+    case Standing::kDisowned:
+      return absl::StrCat("it was disowned after handoff ", record.handoff_id,
+                          ": an operator has said that it left this host");
   }
   return "its standing is not known";
 }

@@ -33,6 +33,11 @@ const Row kRows[] = {
     {"released", Standing::kReleased, false, nullptr, false, "released to another host"},
     {"released, waits to come back", Standing::kReleased, true, nullptr, false, "released"},
     {"has not arrived", Standing::kAwaited, false, nullptr, false, "was to bring it"},
+    {"reclaimed", Standing::kReclaimed, false, &kElsewhere, true, ""},
+    {"reclaimed with a VMM that waits", Standing::kReclaimed, true, &kHere, true, ""},
+    {"reclaimed, and another VMM waits", Standing::kReclaimed, true, &kElsewhere, false,
+     "since it was reclaimed"},
+    {"disowned", Standing::kDisowned, false, nullptr, false, "disowned"},
 };
 
 TEST(PermitRuleTest, AVmMayRunWhereItsStandingSaysSo) {

@@ -56,6 +56,9 @@ enum class Standing {
   kOwned = 1,     // arrived here
   kReleased = 2,  // left for another host
   kAwaited = 3,   // is to arrive here, and has not: on its way, or aborted after it was begun
+  // Against what the handoffs say, by an operator's word (server/handoff/ownership_rule.h):
+  kReclaimed = 4,  // is here
+  kDisowned = 5,   // is not here any more
 };
 
 // Kept for ever, one per VM id.
@@ -63,8 +66,10 @@ struct VmRecord {
   std::string vm_id;
   uint64_t highest_epoch = 0;  // issued or accepted here
   Standing standing = Standing::kUnknown;
-  std::string handoff_id;    // that made it so; empty with kUnknown
-  std::string vmm_instance;  // kOwned: to which the state was applied
+  // That made it so, or that the operator has overruled; empty with kUnknown.
+  std::string handoff_id;
+  // kOwned: to which the state was applied. kReclaimed: that was there then.
+  std::string vmm_instance;
 
   bool operator==(const VmRecord&) const = default;
 };

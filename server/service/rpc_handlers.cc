@@ -52,6 +52,16 @@ absl::StatusOr<Side> SideOf(v1::Handoff::Side side) {
                {{"field", "side"}});
 }
 
+// Far more than there ever are, and far from where counting up would wrap.
+constexpr uint64_t kMaxEpochAbove = uint64_t{1} << 62;
+
+template <typename Request>
+absl::Status CheckClaim(const CallInfo& call, const Request& request) {
+  if (absl::Status status = CheckDeadline(call); !status.ok()) return status;
+  if (absl::Status status = CheckId("vm_id", request.vm_id()); !status.ok()) return status;
+  return CheckId("handoff_id", request.handoff_id());
+}
+
 void CountSteps(const handoff::ApplyDurations& took, metrics::Metrics& metrics) {
   const auto count = [&](metrics::Step step, int64_t ns) {
     if (ns > 0) metrics.StepTook(step, absl::Nanoseconds(ns));
@@ -278,6 +288,48 @@ absl::Status RpcHandlers::AbortHandoff(const CallInfo& call, const v1::AbortHand
   Failpoint("rpc.abort_handoff.answering");
   if (!view.ok()) return view.status();
   *response.mutable_handoff() = ToProto(*view);
+  return absl::OkStatus();
+}
+
+absl::Status RpcHandlers::ReclaimVm(const CallInfo& call, const v1::ReclaimVmRequest& request,
+                                    v1::ReclaimVmResponse& response) {
+  if (absl::Status status = CheckClaim(call, request); !status.ok()) return status;
+  if (!request.runs_nowhere_else()) {
+    return Error(
+        Reason::kRequestInvalid,
+        "runs_nowhere_else is not set: who reclaims a VM vouches that it runs nowhere else",
+        {{"field", "runs_nowhere_else"}});
+  }
+  if (request.epoch_above() > kMaxEpochAbove) {
+    return Error(Reason::kRequestInvalid, "epoch_above is no epoch that can be",
+                 {{"field", "epoch_above"}});
+  }
+  const OnBehalfOf whom(Whom("ReclaimVm", request.handoff_id()));
+  return Settle({handoff::Claim::kReclaim, request.vm_id(), request.handoff_id(),
+                 request.epoch_above(), call.cancelled},
+                response);
+}
+
+absl::Status RpcHandlers::DisownVm(const CallInfo& call, const v1::DisownVmRequest& request,
+                                   v1::DisownVmResponse& response) {
+  if (absl::Status status = CheckClaim(call, request); !status.ok()) return status;
+  return Settle({handoff::Claim::kDisown, request.vm_id(), request.handoff_id(), 0, call.cancelled},
+                response);
+}
+
+template <typename Response>
+absl::Status RpcHandlers::Settle(const handoff::ClaimCall& claim, Response& response) {
+  const auto outcome = parts_.handoffs.SettleClaim(claim);
+  if (!outcome.ok()) return outcome.status();
+  response.set_epoch(outcome->epoch);
+  response.set_repeated(outcome->repeated);
+  if (!outcome->repeated) {
+    Log(LogLevel::kWarn,
+        claim.claim == handoff::Claim::kReclaim
+            ? "a VM was reclaimed: by an operator's word it is here, and runs nowhere else"
+            : "a VM was disowned: by an operator's word it is not here any more",
+        {{"vm", claim.vm_id}, {"handoff", claim.handoff_id}, {"epoch", outcome->epoch}});
+  }
   return absl::OkStatus();
 }
 

@@ -77,6 +77,12 @@ class RpcHandlers {
   absl::Status AbortHandoff(const CallInfo& call,
                             const tschandoff::v1::AbortHandoffRequest& request,
                             tschandoff::v1::AbortHandoffResponse& response);
+  // Blocks.
+  absl::Status ReclaimVm(const CallInfo& call, const tschandoff::v1::ReclaimVmRequest& request,
+                         tschandoff::v1::ReclaimVmResponse& response);
+  // Blocks.
+  absl::Status DisownVm(const CallInfo& call, const tschandoff::v1::DisownVmRequest& request,
+                        tschandoff::v1::DisownVmResponse& response);
   absl::Status GetHandoff(const tschandoff::v1::GetHandoffRequest& request,
                           tschandoff::v1::GetHandoffResponse& response);
   absl::Status ListHandoffs(const tschandoff::v1::ListHandoffsRequest& request,
@@ -95,6 +101,8 @@ class RpcHandlers {
                        tschandoff::v1::GetTscStateResponse& response);
   absl::Status Apply(const CallInfo& call, const tschandoff::v1::SetTscStateRequest& request,
                      tschandoff::v1::SetTscStateResponse& response);
+  template <typename Response>
+  absl::Status Settle(const handoff::ClaimCall& claim, Response& response);
   void Applied(const std::string& vm_id, const handoff::ApplyOutcome& outcome);
   void CountFault(const absl::Status& status);
   void PhaseDone(metrics::Phase phase, const absl::Status& status, const Stopwatch& watch);

@@ -136,6 +136,22 @@ grpc::ServerUnaryReactor* TscAgentService::AbortHandoff(grpc::CallbackServerCont
   });
 }
 
+grpc::ServerUnaryReactor* TscAgentService::ReclaimVm(grpc::CallbackServerContext* context,
+                                                     const v1::ReclaimVmRequest* request,
+                                                     v1::ReclaimVmResponse* response) {
+  return RunStep(context, "ReclaimVm", [this, request, response](const CallInfo& call) {
+    return parts_.handlers.ReclaimVm(call, *request, *response);
+  });
+}
+
+grpc::ServerUnaryReactor* TscAgentService::DisownVm(grpc::CallbackServerContext* context,
+                                                    const v1::DisownVmRequest* request,
+                                                    v1::DisownVmResponse* response) {
+  return RunStep(context, "DisownVm", [this, request, response](const CallInfo& call) {
+    return parts_.handlers.DisownVm(call, *request, *response);
+  });
+}
+
 grpc::ServerUnaryReactor* TscAgentService::GetHandoff(grpc::CallbackServerContext* context,
                                                       const v1::GetHandoffRequest* request,
                                                       v1::GetHandoffResponse* response) {

@@ -67,6 +67,12 @@ class TscAgentService final : public tschandoff::v1::TscAgent::CallbackService {
   grpc::ServerUnaryReactor* AbortHandoff(grpc::CallbackServerContext* context,
                                          const tschandoff::v1::AbortHandoffRequest* request,
                                          tschandoff::v1::AbortHandoffResponse* response) override;
+  grpc::ServerUnaryReactor* ReclaimVm(grpc::CallbackServerContext* context,
+                                      const tschandoff::v1::ReclaimVmRequest* request,
+                                      tschandoff::v1::ReclaimVmResponse* response) override;
+  grpc::ServerUnaryReactor* DisownVm(grpc::CallbackServerContext* context,
+                                     const tschandoff::v1::DisownVmRequest* request,
+                                     tschandoff::v1::DisownVmResponse* response) override;
   grpc::ServerUnaryReactor* GetHandoff(grpc::CallbackServerContext* context,
                                        const tschandoff::v1::GetHandoffRequest* request,
                                        tschandoff::v1::GetHandoffResponse* response) override;

@@ -17,6 +17,7 @@ from .node_qemu import NodeQemu
 
 PROBE = "tests/attach/attach_probe"
 CONTRACT = "tests/attach/contract_attached_kvm"
+KVM_RUN = "tests/attach/kvm_run_test"
 MOVE_TICKS = 260_000
 # What a debugger does first: PTRACE_SEIZE.
 SEIZE = """\
@@ -172,5 +173,12 @@ def test_qemus_sandbox_is_refused_by_name_and_permits_it_when_allowed(node: Node
 
 def test_the_contract_holds_on_real_kvm(node: Node) -> None:
     done = node.run([binary(CONTRACT), "--gtest_brief=1"], check=False, timeout=300)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-1000:]
+    assert "PASSED" in done.stdout
+
+
+def test_a_thread_in_kvm_run_notices_nothing(node: Node) -> None:
+    """A VMM of one thread, which is in KVM_RUN and checks its registers and its signal mask by itself."""
+    done = node.run([binary(KVM_RUN), "--gtest_brief=1"], check=False, timeout=300)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-1000:]
     assert "PASSED" in done.stdout

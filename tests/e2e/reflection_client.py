@@ -80,6 +80,7 @@ class ReflectionClient:
         self._channel = grpc.insecure_channel(address)
         self._pool = descriptor_pool.DescriptorPool()
         self._files: set[str] = set()
+        self._services: dict[str, Any] = {}
         # A pool of its own: the server may send the real description of the same messages.
         own = descriptor_pool.DescriptorPool()
         own.Add(_reflection_file())
@@ -128,8 +129,10 @@ class ReflectionClient:
         return answer
 
     def _service(self, name: str) -> Any:
-        self._load(file_containing_symbol=name)
-        return self._pool.FindServiceByName(name)
+        if name not in self._services:
+            self._load(file_containing_symbol=name)
+            self._services[name] = self._pool.FindServiceByName(name)
+        return self._services[name]
 
     def _load(self, **question: str) -> None:
         """Fetches a file and, before it enters the pool, all that it imports."""

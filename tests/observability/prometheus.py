@@ -64,7 +64,7 @@ class Prometheus:
         directory = pathlib.Path(self._directory.name)
         self._log = directory / "log"
         config = {
-            "global": {"scrape_interval": self._interval, "evaluation_interval": self._interval, "scrape_timeout": "1s"},
+            "global": {"scrape_interval": self._interval, "evaluation_interval": self._interval, "scrape_timeout": self._interval},
             "rule_files": [str(DEPLOY / "prometheus" / name) for name in ("tsc-handoff.rules.yml", "tsc-handoff.alerts.yml")]
             if self._rules else [],
             "scrape_configs": [{"job_name": JOB, "static_configs": [

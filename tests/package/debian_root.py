@@ -18,9 +18,9 @@ from collections.abc import Iterator, Sequence
 from ..cluster import kernel
 
 # Version of what is done below; a new one makes the cached file systems anew.
-_RECIPE = 3
+_RECIPE = 4
 # python3 is for the node's agent, and shows what tests want to see; the others make a host of it.
-_HOST_PACKAGES = ("systemd", "systemd-sysv", "udev", "dbus", "python3", "man-db", "procps")
+_HOST_PACKAGES = ("systemd", "systemd-sysv", "udev", "dbus", "python3", "man-db", "procps", "chrony")
 
 _NODE_UNIT = """\
 [Unit]

@@ -3,9 +3,11 @@ upgraded, removed, purged. The tests are one story in this order."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pathlib
+import re
 import shutil
 import threading
 import time
@@ -14,10 +16,15 @@ from dataclasses import dataclass
 
 import pytest
 
-from ..cluster import Cluster, Node
+from ..attach.node_qemu import NodeQemu
+from ..cluster import Cluster, CommandResult, Node
+from ..e2e.reflection_client import ReflectionClient
+from ..observability import runbooks
+from ..observability.prometheus import Prometheus, wait_for
 from ..programs import binary
 from ..witness import start_witness
 from . import debian_root, packages
+from .operator_tools import name_hosts, stock_qemu, time_server
 
 pytestmark = [
     pytest.mark.slow,
@@ -43,6 +50,7 @@ class Host:
     node: Node
     versions: dict[str, dict[str, str]]  # "old" and "new" -> package -> path in the node
     before: set[str]  # the files of the host before anything was installed
+    exchange: pathlib.Path  # which the node sees as /exchange
 
     def show(self, name: str) -> str:
         return self.node.run(["systemctl", "show", "--value", "-p", name, "tsc-agent"], timeout=60).stdout.strip()
@@ -98,7 +106,7 @@ def host(made: dict[str, pathlib.Path], dependencies: list[str],
                          "/exchange/witness \"$@\"\n")
         start.chmod(0o755)
         node.vouch_for_clock()
-        found = Host(node, versions, set())
+        found = Host(node, versions, set(), cluster.exchange)
         found.before = found.files()
         yield found
 
@@ -147,6 +155,96 @@ def test_a_handoff_between_two_vms_of_the_host_works(host: Host) -> None:
     assert (verdict["backward_steps"], verdict["warps"]) == (0, 0)
 
 
+# As the deploy/README has it for a fleet, where each host's agent has an address and is scraped.
+FLEET = f"""\
+listen: [{AGENT}, 10.0.2.15:50051]
+insecure-network: true
+metrics: 10.0.2.15:9464
+clock: chrony
+"""
+# How long after the fault: silence of 10 s or 30 s, a scrape, an evaluation, the rule's own `for`, and what a busy machine
+# adds under emulation.
+UNTRUSTED_WITHIN_S = 75.0
+UNDECIDED_WITHIN_S = 100.0
+
+
+class Operator:
+    """Types what the runbooks say, in the node."""
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+
+    def type(self, line: str, **words: str) -> CommandResult:
+        for placeholder, word in words.items():
+            line = re.sub(rf"\b{placeholder}\b", word, line)
+        done = self._host.node.run(["sh", "-c", line], check=False, timeout=90)
+        assert done.returncode not in (2, 126, 127), (line, done)
+        return done
+
+    def diagnose(self, alert: str) -> str:
+        """All that the runbook's diagnosis prints."""
+        lines = runbooks.typed(alert, "Diagnosis")
+        assert lines
+        return "".join(done.stdout + done.stderr for done in map(self.type, lines))
+
+    def mend(self, alert: str, beginning: str, **words: str) -> None:
+        line = next(line for line in runbooks.typed(alert, "Remedy") if line.startswith(beginning))
+        done = self.type(line, **words)
+        assert done.returncode == 0, (line, done)
+
+
+def test_alerts_come_in_time_and_what_their_runbooks_say_mends_it(host: Host) -> None:
+    operator = Operator(host)
+    name_hosts(host.node)
+    host.node.vouch_for_clock(None)  # from here on that is its chrony's matter
+    with time_server(host.node), _configured(host, FLEET):
+        _wait(lambda: host.tscctl("host")["host"]["clock"].get("trusted", False), "the clock is trusted", 90, host)
+        targets = {"host1": f"127.0.0.1:{host.node.forward(9464)}"}
+        # As in deploy/prometheus/prometheus.yml.
+        with Prometheus(targets, interval="10s") as prometheus:
+            wait_for(lambda: prometheus.query("tsc_agent_clock_trusted == 1"), "it is scraped", 60)
+            assert not {"TscClockUntrusted", "TscHandoffUndecided", "TscAgentDown"} & set(prometheus.firing())
+            _check_clock_alert(host, operator, prometheus)
+            _check_handoff_alert(host, operator, prometheus)
+    host.node.run(["sh", "-c", "systemctl stop chrony; rm -f /var/lib/chrony/chrony.drift"], timeout=90)
+    host.node.vouch_for_clock()
+
+
+def _check_clock_alert(host: Host, operator: Operator, prometheus: Prometheus) -> None:
+    host.systemctl("stop", "chrony")
+    stopped_at = time.monotonic()
+    wait_for(lambda: "TscClockUntrusted" in prometheus.firing(), "the alert", UNTRUSTED_WITHIN_S)
+    print(f"TscClockUntrusted after {time.monotonic() - stopped_at:.0f} s")
+    said = operator.diagnose("TscClockUntrusted")
+    assert re.search(r"clock trusted +no", said), said
+    assert "inactive (dead)" in said and "Stopped chrony" in said, said
+    operator.mend("TscClockUntrusted", "systemctl start chrony")
+    wait_for(lambda: "TscClockUntrusted" not in prometheus.firing(), "the alert is over", 90)
+
+
+def _check_handoff_alert(host: Host, operator: Operator, prometheus: Prometheus) -> None:
+    with ReflectionClient(f"127.0.0.1:{host.node.forward(50051)}") as agent:
+        def capture(handoff_id: str) -> None:
+            """What an orchestrator does that dies after it. "target" is where the VM is since the handoff before."""
+            agent.call("tschandoff.v1.TscAgent", "GetTscState", {
+                "vm_id": "target", "handoff_id": handoff_id, "destination_vm_id": "source",
+                "destination_agent_id": host.tscctl("host")["host"]["agent_id"]})
+
+        capture("left-1")
+        left_at = time.monotonic()
+        wait_for(lambda: "TscHandoffUndecided" in prometheus.firing(), "the alert", UNDECIDED_WITHIN_S)
+        print(f"TscHandoffUndecided after {time.monotonic() - left_at:.0f} s")
+        said = operator.diagnose("TscHandoffUndecided")
+        assert re.search(r"^left-1 +source +CAPTURED +target .*stuck", said, re.MULTILINE), said
+        operator.mend("TscHandoffUndecided", "tscctl abort ID", ID="left-1")
+        wait_for(lambda: "TscHandoffUndecided" not in prometheus.firing(), "the alert is over", 60)
+        # The other way out.
+        capture("left-2")
+        operator.mend("TscHandoffUndecided", "tscctl resume ID", ID="left-2")
+        vms = {vm["vm_id"]: vm.get("may_run", False) for vm in host.tscctl("vms")["vms"]}
+        assert vms == {"source": True, "target": False}
+
+
 def test_a_killed_agent_is_started_again_and_knows_its_handoffs(host: Host) -> None:
     before = host.show("MainPID")
     handoffs = host.tscctl("handoffs")
@@ -189,15 +287,44 @@ def _ids(handoffs: dict) -> list[str]:
     return sorted(handoff["handoff_id"] for handoff in handoffs["handoffs"])
 
 
-def test_the_drop_in_for_attaching_gives_its_two_capabilities(host: Host) -> None:
+@contextlib.contextmanager
+def _configured(host: Host, settings: str) -> Iterator[None]:
+    """With these settings, and again with those of before."""
+    before = host.node.read_file(CONFIG)
+    host.node.write_file(CONFIG, settings)
+    host.systemctl("restart", "tsc-agent")
+    try:
+        yield
+    finally:
+        host.node.write_file(CONFIG, before)
+        host.systemctl("restart", "tsc-agent")
+
+
+def test_with_the_drop_in_for_attaching_it_reaches_a_stock_qemu(host: Host) -> None:
     directory = "/etc/systemd/system/tsc-agent.service.d"
     host.node.run(["mkdir", "-p", directory])
     host.node.run(["cp", "/usr/share/doc/tsc-handoff-agent/examples/attach.conf", directory])
     host.systemctl("daemon-reload")
-    host.systemctl("restart", "tsc-agent")
-    # CAP_SYS_PTRACE is bit 19, CAP_DAC_READ_SEARCH bit 2.
-    assert "CapEff:\t0000000000080004" in host.agent_status()
-    host.node.run(["rm", "-r", directory])
+
+    def found() -> dict:
+        return next((vm for vm in host.tscctl("vms")["vms"] if vm["vm_id"] == "stock"), {})
+
+    with (_configured(host, "attach: on\n"), stock_qemu(host.node, host.exchange) as options,
+          NodeQemu(host.node, name="stock", vcpus=2, options=options) as qemu):
+        # CAP_SYS_PTRACE is bit 19, CAP_DAC_OVERRIDE bit 1.
+        assert "CapEff:\t0000000000080002" in host.agent_status()
+        qemu.qmp("stop")
+        _wait(lambda: found().get("port") == "PORT_ATTACHED" and found()["vcpu_count"] == 2, f"the QEMU; {found()}", 60,
+              host)
+        before = qemu.offsets()
+        host.tscctl("get", "stock", "--out", "/run/stock.tsc")
+        host.tscctl("set", "stock", "--in", "/run/stock.tsc", "--mode", "exact")
+        after = qemu.offsets()
+        assert len(set(after)) == 1 and after != before
+        qemu.qmp("cont")
+        qemu.check_that_it_answers("running")
+        assert qemu.offsets() == after
+    host.node.run(["rm", "-r", directory, "/run/stock.tsc"])
     host.systemctl("daemon-reload")
     host.systemctl("restart", "tsc-agent")
     assert "CapEff:\t0000000000000000" in host.agent_status()

@@ -30,6 +30,18 @@ class SimAgent:
         self._process.kill()
         self.close()
 
+    def terminate(self) -> None:
+        """Asks an agent of its own (--role agent) to drain and stop, as a supervisor does."""
+        self._process.terminate()
+
+    @property
+    def ended(self) -> bool:
+        return self._process.poll() is not None
+
+    def wait(self, timeout: float) -> int:
+        """The exit status."""
+        return self._process.wait(timeout)
+
     def close(self) -> None:
         """Ends it as the end of a `with` block does; LabError if it failed."""
         status = self._end()

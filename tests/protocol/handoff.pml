@@ -5,6 +5,7 @@
  * Scope. SCOPE_ONE: one handoff, A to B, and two orchestrators that both work on it. SCOPE_BACK: after it a second handoff of
  * the same VM from B to A; SCOPE_AGAIN: a second one from A to B, at once or after the first was aborted. In both each handoff
  * has an orchestrator of its own.
+ * SCOPE_RECLAIM: one handoff, after which the VM comes back without one, and an operator has B disown it and A reclaim it.
  *
  * What is kept.
  * - An agent's journal: the two sides' states, the VM's standing and highest epoch, what the destination would undo, and to
@@ -61,6 +62,7 @@
 #define OWNED 1
 #define AWAY 2
 #define AWAITED 3 /* is to arrive, and has not */
+#define DISOWNED 4
 
 /* What an agent is doing: memory only. */
 #define IDLE 0
@@ -100,6 +102,8 @@ bool sent_abort_dst[HANDOFFS];  /* with the proof */
 /* Proofs that left the source. */
 bool release_told[HANDOFFS];
 bool abort_told[HANDOFFS];
+
+bool reclaimed;
 
 /* From here on nothing is lost and nobody crashes. */
 bool calm;
@@ -411,6 +415,35 @@ proctype Orchestrator(byte h) {
   od
 }
 
+/* ---- an operator, whose VM has left B and come back to A without a handoff (ownership_rule.h) ---- */
+
+#ifdef SCOPE_RECLAIM
+#ifdef MISTAKE_RECLAIMS_WITHOUT_ASKING
+#define IS_DISOWNED true
+#else
+#define IS_DISOWNED (standing[B] == DISOWNED)
+#endif
+
+proctype Operator() {
+  do
+  /* The VM is not at B at that moment; whoever registers it there later is told how it stands. */
+  :: d_step { doing[B] == IDLE && standing[B] == OWNED && !OCCUPIED(B) && dst[0] != EMPTY ->
+      standing[B] = DISOWNED;
+      permit[B] = false;
+      vmm[B]++;
+      awaits[B] = false;
+      tscs[B] = 0 }
+  :: d_step { doing[A] == IDLE && standing[A] == AWAY && !OCCUPIED(A) && IS_DISOWNED ->
+      src[0] = ABORTED;
+      abort_told[0] = true;
+      standing[A] = OWNED;
+      owner[A] = vmm[A];
+      highest[A]++;
+      reclaimed = true }
+  od
+}
+#endif
+
 /* ---- what must hold ---- */
 
 #define ENDED(h)                                                   \
@@ -422,9 +455,9 @@ proctype Orchestrator(byte h) {
 /* A side that has nothing applied left nothing behind in the VM that it had applied to. */
 #define CLEAN(h) (vmm[DST(h)] != applied_to[h] || tscs[DST(h)] != h + 1)
 #define ONE_OWNER (!permit[A] || !permit[B])
-#define ACTIVE_IS_PROVEN(h) (dst[h] != ACTIVE || src[h] == RELEASED)
+#define ACTIVE_IS_PROVEN(h) (dst[h] != ACTIVE || src[h] == RELEASED || reclaimed)
 #define ABORTED_IS_PROVEN(h) (dst[h] != ABORTED || src[h] == ABORTED)
-#define DECIDED_ONCE(h) (!release_told[h] || !abort_told[h])
+#define DECIDED_ONCE(h) (!release_told[h] || !abort_told[h] || reclaimed)
 #define UNDONE(h) ((dst[h] != EMPTY && (dst[h] != ABORTED || !restored[h])) || CLEAN(h))
 /* The VM that arrived runs with TSCs that were brought. */
 #define RUNS_WITH_TSCS(h) (dst[h] != ACTIVE || standing[DST(h)] != OWNED || !permit[DST(h)] || tscs[DST(h)] != 0)
@@ -470,6 +503,9 @@ init {
     run Agent(A);
     run Agent(B);
     run Network();
+#ifdef SCOPE_RECLAIM
+    run Operator();
+#endif
     run Orchestrator(0);
 #if HANDOFFS == 2
     run Orchestrator(1)

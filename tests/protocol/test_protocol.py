@@ -16,6 +16,7 @@ DEPTH = 2_000_000
 ONE = "SCOPE_ONE"
 BACK = "SCOPE_BACK"
 AGAIN = "SCOPE_AGAIN"
+RECLAIM = "SCOPE_RECLAIM"
 
 
 class Verdict:
@@ -51,7 +52,7 @@ def check(directory: Path, scope: str, *defines: str, liveness: bool = False) ->
 
 
 @pytest.mark.parametrize(
-    ("scope", "lost", "at_least"), [(ONE, 2, 100_000), (BACK, 2, 400_000), (AGAIN, 1, 1_000_000)]
+    ("scope", "lost", "at_least"), [(ONE, 2, 100_000), (BACK, 2, 400_000), (AGAIN, 1, 1_000_000), (RECLAIM, 2, 100_000)]
 )
 def test_nothing_bad_happens(tmp_path: Path, scope: str, lost: int, at_least: int) -> None:
     verdict = check(tmp_path, scope, f"MAX_LOST={lost}")
@@ -76,6 +77,7 @@ def test_a_fair_orchestrator_always_ends_it(tmp_path: Path) -> None:
         (ONE, "src[0] == RELEASED && dst[0] == APPLYING && doing[B] == IDLE"),
         (BACK, "permit[A] && dst[1] == ACTIVE && dst[0] == NONE && src[0] == RELEASED"),
         (AGAIN, "permit[B] && dst[1] == ACTIVE && src[0] == ABORTED"),
+        (RECLAIM, "reclaimed && permit[A] && dst[0] == ACTIVE"),
     ],
 )
 def test_what_should_be_reached_is_reached(tmp_path: Path, scope: str, state: str) -> None:
@@ -96,6 +98,7 @@ def test_what_should_be_reached_is_reached(tmp_path: Path, scope: str, state: st
         (ONE, "DECIDES_TWICE"),
         (ONE, "RELEASES_IN_MEMORY_ONLY"),
         (AGAIN, "APPLIES_OVER_WHAT_IS_NOT_RESTORED"),
+        (RECLAIM, "RECLAIMS_WITHOUT_ASKING"),
     ],
 )
 def test_a_planted_mistake_is_found(tmp_path: Path, scope: str, mistake: str) -> None:

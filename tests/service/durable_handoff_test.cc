@@ -666,6 +666,166 @@ TEST_F(RestartTest, AVmThatWasReleasedStaysBarredUntilItComesBack) {
   EXPECT_TRUE(Await([&] { return pair_.source_vm->Resume().ok(); }));
 }
 
+// The VM comes back to its source, or leaves its destination, without a handoff; an operator says
+// so.
+class ReclaimTest : public RestartTest {
+ protected:
+  absl::StatusOr<v1::ReclaimVmResponse> Reclaim(bool vouched = true, uint64_t epoch_above = 0,
+                                                const std::string& id = kHandoff) {
+    v1::ReclaimVmRequest request;
+    request.set_vm_id(source_vm_id_);
+    request.set_handoff_id(id);
+    request.set_runs_nowhere_else(vouched);
+    request.set_epoch_above(epoch_above);
+    return source_->Call(&TscAgent::ReclaimVm, request);
+  }
+
+  absl::StatusOr<v1::DisownVmResponse> Disown(const std::string& id = kHandoff) {
+    v1::DisownVmRequest request;
+    request.set_vm_id(destination_vm_id_);
+    request.set_handoff_id(id);
+    return destination_->Call(&TscAgent::DisownVm, request);
+  }
+
+  void SetUp() override {
+    RestartTest::SetUp();
+    source_vm_id_ = pair_.source_vm->vm_id();
+    destination_vm_id_ = pair_.destination_vm->vm_id();
+  }
+
+  // What a plain migration does to the destination's VMM.
+  void LeaveDestination() {
+    pair_.destination_vm.reset();
+    ASSERT_TRUE(Await([&] {
+      return destination_->Call(&TscAgent::ListVms, v1::ListVmsRequest())->vms_size() == 0;
+    }));
+  }
+
+  void AwaitAtDestination() {
+    auto again = pair_.destination->AddGuest(Options().destination_guest, false);
+    ASSERT_TRUE(again.ok()) << again.status();
+    pair_.destination_vm = *std::move(again);
+  }
+
+  std::string source_vm_id_;
+  std::string destination_vm_id_;
+};
+
+TEST_F(ReclaimTest, AVmThatCameBackMayRunAndBeHandedOffAgain) {
+  BringToApplied();
+  CommitBoth();
+  EXPECT_EQ(client::ReasonOf(Capture("again").status()), v1::HANDOFF_CONFLICT);
+  ExpectRefused(Disown().status(), absl::StatusCode::kFailedPrecondition, "CLAIM_REFUSED");
+  LeaveDestination();
+  auto disowned = Disown();
+  ASSERT_TRUE(disowned.ok()) << disowned.status();
+  EXPECT_EQ(disowned->epoch(), 1u);
+  EXPECT_FALSE(disowned->repeated());
+  EXPECT_TRUE(Disown()->repeated());
+  EXPECT_FALSE(SourceVm().may_run());
+
+  auto reclaimed = Reclaim(true, disowned->epoch());
+  ASSERT_TRUE(reclaimed.ok()) << reclaimed.status();
+  EXPECT_EQ(reclaimed->epoch(), 2u);
+  EXPECT_FALSE(reclaimed->repeated());
+  reclaimed = Reclaim(true, 77);
+  ASSERT_TRUE(reclaimed.ok()) << reclaimed.status();
+  EXPECT_TRUE(reclaimed->repeated());
+  EXPECT_EQ(reclaimed->epoch(), 2u) << "nothing has changed";
+  const v1::Handoff overruled = Known(*source_, v1::Handoff::SIDE_SOURCE);
+  EXPECT_EQ(overruled.state(), v1::Handoff::STATE_ABORTED);
+  EXPECT_TRUE(overruled.release_proof().empty());
+  EXPECT_EQ(overruled.abort_proof().size(), 16u);
+
+  AwaitAtDestination();
+  RestartBoth();
+  EXPECT_THAT(MayRun(), ElementsAre(true, false));
+  EXPECT_THAT(DestinationVm().may_not_run_reason(), HasSubstr("disowned"));
+  EXPECT_TRUE(Await([&] { return pair_.source_vm->Resume().ok(); }));
+  pair_.source_vm->Pause();
+
+  const auto captured = Capture("again");
+  ASSERT_TRUE(captured.ok()) << captured.status();
+  ASSERT_TRUE(Apply(captured->state()).ok());
+  const auto released = CommitSource("again");
+  ASSERT_TRUE(released.ok()) << released.status();
+  EXPECT_EQ(released->ticket().epoch(), 3u);
+  ASSERT_TRUE(CommitDestination(released->release_proof(), "again").ok());
+  EXPECT_THAT(MayRun(), ElementsAre(false, true));
+  // An order that was given for the handoff before does not overrule this one.
+  ExpectRefused(Reclaim().status(), absl::StatusCode::kFailedPrecondition, "CLAIM_REFUSED");
+  ExpectRefused(Disown().status(), absl::StatusCode::kFailedPrecondition, "CLAIM_REFUSED");
+  EXPECT_THAT(MayRun(), ElementsAre(false, true));
+}
+
+TEST_F(ReclaimTest, ADestinationAtWhichItNeverArrivedGivesUp) {
+  BringToApplied();
+  const auto released = CommitSource();
+  ASSERT_TRUE(released.ok()) << released.status();
+  // The destination's host is lost, and the VM is begun anew where it was.
+  ExpectRefused(Reclaim(/*vouched=*/false).status(), absl::StatusCode::kInvalidArgument,
+                "REQUEST_INVALID");
+  EXPECT_THAT(MayRun(), ElementsAre(false, false));
+  const auto reclaimed = Reclaim(true, 40);
+  ASSERT_TRUE(reclaimed.ok()) << reclaimed.status();
+  EXPECT_EQ(reclaimed->epoch(), 41u);
+  EXPECT_THAT(MayRun(), ElementsAre(true, false));
+  // It comes back. Who finishes the handoff asks the source first, and is told that it is aborted.
+  ExpectRefused(CommitSource().status(), absl::StatusCode::kFailedPrecondition, "HANDOFF_DECIDED");
+  const auto undone = AbortDestination(Known(*source_, v1::Handoff::SIDE_SOURCE));
+  ASSERT_TRUE(undone.ok()) << undone.status();
+  EXPECT_TRUE(undone->restored());
+  ExpectRefused(CommitDestination(released->release_proof()).status(),
+                absl::StatusCode::kFailedPrecondition, "HANDOFF_DECIDED");
+  EXPECT_THAT(MayRun(), ElementsAre(true, false));
+}
+
+TEST_F(ReclaimTest, AWrongWordIsNoticedWhenTheVmIsHandedBack) {
+  BringToApplied();
+  CommitBoth();
+  ASSERT_TRUE(Reclaim().ok());
+  EXPECT_THAT(MayRun(), ElementsAre(true, true)) << "what an operator must not say";
+  v1::GetTscStateRequest capture;
+  capture.set_vm_id(destination_vm_id_);
+  capture.set_handoff_id("back");
+  capture.set_destination_agent_id(AgentId(*source_));
+  capture.set_destination_vm_id(source_vm_id_);
+  const auto captured = destination_->Call(&TscAgent::GetTscState, capture);
+  ASSERT_TRUE(captured.ok()) << captured.status();
+  pair_.time->Advance(10'000'000);
+  v1::SetTscStateRequest apply = ApplyRequest(captured->state());
+  apply.set_vm_id(source_vm_id_);
+  const auto applied = source_->Call(&TscAgent::SetTscState, apply);
+  EXPECT_TRUE(client::ReasonOf(applied.status()) == v1::HANDOFF_CONFLICT ||
+              client::ReasonOf(applied.status()) == v1::STALE_EPOCH)
+      << applied.status();
+}
+
+TEST_F(ReclaimTest, NothingIsReclaimedInTheMiddleOfAHandoffOrByAHalfRequest) {
+  ExpectRefused(Reclaim().status(), absl::StatusCode::kFailedPrecondition, "CLAIM_REFUSED");
+  BringToApplied();
+  ExpectRefused(Reclaim().status(), absl::StatusCode::kAborted, "HANDOFF_CONFLICT");
+  ExpectRefused(Disown().status(), absl::StatusCode::kAborted, "HANDOFF_CONFLICT");
+  ASSERT_TRUE(CommitSource().ok());
+  ExpectRefused(Reclaim(true, ~uint64_t{0}).status(), absl::StatusCode::kInvalidArgument,
+                "REQUEST_INVALID");
+  ExpectRefused(Reclaim(true, 0, "").status(), absl::StatusCode::kInvalidArgument,
+                "REQUEST_INVALID");
+  ExpectRefused(Reclaim(true, 0, "another").status(), absl::StatusCode::kFailedPrecondition,
+                "CLAIM_REFUSED");
+  v1::ReclaimVmRequest without_deadline;
+  without_deadline.set_vm_id(source_vm_id_);
+  without_deadline.set_handoff_id(kHandoff);
+  without_deadline.set_runs_nowhere_else(true);
+  ExpectRefused(
+      source_->Call(&TscAgent::ReclaimVm, without_deadline, absl::InfiniteDuration()).status(),
+      absl::StatusCode::kInvalidArgument, "REQUEST_INVALID");
+  pair_.source_vm.reset();
+  ASSERT_TRUE(Await(
+      [&] { return source_->Call(&TscAgent::ListVms, v1::ListVmsRequest())->vms_size() == 0; }));
+  ExpectRefused(Reclaim().status(), absl::StatusCode::kNotFound, "VM_NOT_FOUND");
+}
+
 class UndecidedTest : public DurableHandoffTest {
  protected:
   static PairOptions Impatient() {

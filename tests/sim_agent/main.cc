@@ -1,4 +1,5 @@
 // sim_agent: see --help, and control.h for the protocol on stdin and stdout.
+#include <pthread.h>
 #include <signal.h>
 #include <spdlog/sinks/stdout_color_sinks.h>
 #include <spdlog/spdlog.h>
@@ -12,11 +13,13 @@
 #include <iostream>
 #include <memory>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/mutex.h"
+#include "server/agent/draining_stop.h"
 #include "tests/sim_agent/control.h"
 #include "tests/sim_agent/options.h"
 #include "tests/sim_agent/sim_node.h"
@@ -27,6 +30,7 @@ namespace {
 using Json = Control::Json;
 
 constexpr absl::Duration kRegistrationTimeout = absl::Seconds(120);
+constexpr absl::Duration kDrainLimit = absl::Seconds(20);  // tsc-agent's default
 
 void Print(const Json& line) { std::cout << line.dump() << std::endl; }
 
@@ -57,10 +61,25 @@ int ServeCommands(const std::function<Json(const std::string&)>& execute,
   return 0;
 }
 
+// As tsc-agent does, for the rest of this process's life.
+void StopAtSignal(const sigset_t& signals, agent::Agent& agent) {
+  std::thread([signals, &agent] {
+    while (agent::NextSignal(signals, absl::Hours(1)) == 0) continue;
+    agent::DrainAndStop(signals, agent, kDrainLimit);
+    _exit(0);
+  }).detach();
+}
+
 int RunHosts(const CommandLine& command_line) {
   // As many as it can get: how many VMs will come is not known.
   if (absl::Status status = RaiseDescriptorLimit(0); !status.ok())
     return Fail(std::string(status.message()));
+  // Before the first thread starts.
+  sigset_t stopping;
+  sigemptyset(&stopping);
+  sigaddset(&stopping, SIGTERM);
+  const bool is_agent = command_line.role == Role::kAgent;
+  if (is_agent) pthread_sigmask(SIG_BLOCK, &stopping, nullptr);
   const auto time = std::make_shared<SimTime>(SimTime::Mode::kMachine);
   std::vector<std::unique_ptr<SimNode>> nodes;
   for (size_t i = 0; i < command_line.hosts.size(); ++i) {
@@ -73,6 +92,7 @@ int RunHosts(const CommandLine& command_line) {
       (*node)->clock().Distrust("--host says untrusted");
     nodes.push_back(*std::move(node));
   }
+  if (is_agent) StopAtSignal(stopping, nodes.front()->agent());
   Control control(time, std::move(nodes));
   Print(control.Ready());
   return ServeCommands([&](const std::string& line) { return control.Execute(line); },

@@ -40,7 +40,7 @@ constexpr char kFooter[] =
     "  {\"cmd\":\"create_vm\",\"host\":0,\"vm\":\"demo\",\"vcpus\":8,\"phases\":[0,700,-45]}\n"
     "  {\"cmd\":\"truth\",\"vm\":\"demo\"}\n"
     "\n"
-    "An agent's memory, with its VMs elsewhere:\n"
+    "An agent's memory, with its VMs elsewhere; SIGTERM drains and stops it as it does tsc-agent:\n"
     "  sim_agent --role agent --host svm:2600000 --vmm-socket /tmp/x/vmm.sock\n"
     "  sim_agent --role vmms --host svm:2600000 --vms 1000 --vcpus 64 --vmm-socket "
     "/tmp/x/vmm.sock\n"

@@ -121,6 +121,9 @@ void Checker::Changed(Host& host, const HandoffRecord& record, Event event) {
         Undone(host, record);
       }
       break;
+    case Event::kReclaim:
+      context_.Violate(absl::StrCat("nobody has given an operator's word", About(host, record)));
+      break;
   }
 }
 

@@ -67,6 +67,8 @@ v1::TimeReference Reference(uint64_t realtime_ns) {
 // What a source discloses, and what stands in its tickets; one handoff's are like another's here.
 const std::string kReleaseProof(16, 'r');
 const std::string kAbortProof(16, 'a');
+// Of a VM where it is disowned.
+constexpr uint64_t kDisownedEpoch = 41;
 
 v1::TscState Capture(const FakeVm& vm, const std::string& boot_id, uint32_t format_version,
                      const std::optional<v1::HandoffTicket>& ticket) {
@@ -318,6 +320,28 @@ class FakeAgent::Service final : public v1::TscAgent::CallbackService {
       }
       Tell(handoff);
       *response->mutable_handoff() = handoff;
+      return grpc::Status::OK;
+    });
+  }
+
+  Reactor* ReclaimVm(Context* context, const v1::ReclaimVmRequest* request,
+                     v1::ReclaimVmResponse* response) override {
+    return Serve(context, "ReclaimVm", [this, request, response] {
+      if (vms.count(request->vm_id()) == 0) return NotFound(request->vm_id());
+      response->set_repeated(vms[request->vm_id()].may_run);
+      Permit(request->vm_id(), true);
+      response->set_epoch(request->epoch_above() + 1);
+      return grpc::Status::OK;
+    });
+  }
+
+  Reactor* DisownVm(Context* context, const v1::DisownVmRequest* request,
+                    v1::DisownVmResponse* response) override {
+    return Serve(context, "DisownVm", [this, request, response] {
+      const Key key(request->handoff_id(), v1::Handoff::SIDE_DESTINATION);
+      if (handoffs.count(key) == 0) return UnknownHandoff(request->handoff_id());
+      if (handoffs[key].state() != v1::Handoff::STATE_ACTIVE) return Undecided(handoffs[key]);
+      response->set_epoch(kDisownedEpoch);
       return grpc::Status::OK;
     });
   }

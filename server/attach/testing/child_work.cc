@@ -17,9 +17,7 @@
 #include <vector>
 
 #include "server/attach/testing/child.h"
-
-extern "C" bool spin_and_check_registers(const volatile int* stop);
-extern "C" long syscall_and_check_registers(const long call[7], long* result);
+#include "server/attach/testing/registers.h"
 
 namespace tsc_handoff::attach {
 namespace {
