@@ -271,6 +271,7 @@ void Declare(CLI::App* app, Options* options, Raw* raw) {
       ->check(OneOf({"table", "json"}));
   app->add_option("--timeout", raw->timeout, "For one call to an agent (default 5s)")
       ->type_name("DURATION");
+  AddTlsOptions(app, &options->tls);
 
   AddCommand(app, "host", "What the agent's host can do, and how good its clock is", kHostFooter,
              Command::kHost, options);
@@ -579,6 +580,7 @@ std::variant<Options, HelpRequest, UsageError> ParseOptions(
   std::vector<std::string> reversed(args.rbegin(), args.rend());
   try {
     app.parse(std::move(reversed));
+    ApplyTlsEnvironment(env, app);
   } catch (const CLI::Success& done) {
     std::ostringstream text;
     app.exit(done, text, text);

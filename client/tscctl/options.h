@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "absl/time/time.h"
+#include "client/tscctl/tls_options.h"
 #include "tschandoff/v1/tsc_agent.pb.h"
 
 namespace CLI {
@@ -56,6 +57,7 @@ struct Options {
   Command command = Command::kVersion;
   std::string agent;
   absl::Duration timeout = absl::Seconds(5);
+  TlsOptions tls;
   bool json = false;
 
   // get, set, handoff, migrate-qemu; handoffs, watch: empty for all VMs.
@@ -101,7 +103,7 @@ struct UsageError {
   std::string help_command;
 };
 
-// `args` without the program's name; `env` for TSC_AGENT.
+// `args` without the program's name; `env` for TSC_AGENT and TSC_TLS_...
 std::variant<Options, HelpRequest, UsageError> ParseOptions(
     const std::vector<std::string>& args, const std::map<std::string, std::string>& env);
 
