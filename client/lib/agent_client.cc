@@ -18,6 +18,7 @@
 #include "absl/strings/str_cat.h"
 #include "client/lib/rpc_error.h"
 #include "google/rpc/status.pb.h"
+#include "server/tls/channel_credentials.h"
 #include "tschandoff/v1/tsc_agent.grpc.pb.h"
 
 namespace tsc_handoff::client {
@@ -250,7 +251,9 @@ absl::StatusOr<std::unique_ptr<AgentClient>> AgentClient::Connect(absl::string_v
     return absl::InvalidArgumentError("retry.max_attempts must be at least 1");
   if (options.credentials == nullptr) options.credentials = grpc::InsecureChannelCredentials();
   auto rpc = std::make_unique<Rpc>();
-  rpc->channel = grpc::CreateCustomChannel(std::string(target), options.credentials, ChannelArgs());
+  grpc::ChannelArguments args = ChannelArgs();
+  tls::ExpectServerName(options.tls_server_name, args);
+  rpc->channel = grpc::CreateCustomChannel(std::string(target), options.credentials, args);
   rpc->stub = v1::TscAgent::NewStub(rpc->channel);
   return std::unique_ptr<AgentClient>(
       new AgentClient(std::string(target), std::move(options), std::move(rpc)));

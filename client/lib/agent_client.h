@@ -36,8 +36,11 @@ struct AgentClientOptions {
   // a second apply gives the guest the same TSCs up to the stated error. EXACT mode is never
   // repeated.
   bool retry_elapsed_set = false;
-  // Null means plaintext, which is for Unix sockets and the loopback interface.
+  // Null means plaintext, which is for Unix sockets and the loopback interface. Else those of
+  // server/tls/channel_credentials.h, or any other of gRPC's.
   std::shared_ptr<grpc::ChannelCredentials> credentials = nullptr;
+  // With TLS: the DNS name that the agent's certificate must bear; empty: the host of the target.
+  std::string tls_server_name = {};
   TimeSource time = SystemTime();
 };
 

@@ -13,7 +13,9 @@
 
 namespace tsc_handoff::tscctl {
 
-// Addresses were checked with the options; what is left is a bug.
+// Unix sockets need no TLS, loopback has it where there are certificates. Errors:
+// PERMISSION_DENIED, another host without certificates; FAILED_PRECONDITION, certificates that
+// could be read a moment ago. Addresses were checked with the options; what is left is a bug.
 absl::StatusOr<std::unique_ptr<client::AgentClient>> ConnectTo(const std::string& agent,
                                                                const Options& options);
 

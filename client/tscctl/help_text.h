@@ -24,7 +24,7 @@ inline constexpr char kExitCodes[] =
   5  a local file cannot be read, written or used)";
 
 inline constexpr char kCommonOptions[] =
-    R"(With every command: --agent ADDRESS, -o table|json, --timeout DURATION; see `tscctl --help`.
+    R"(With every command: --agent ADDRESS, -o table|json, --timeout DURATION, --tls-ca FILE and so on; see `tscctl --help`.
 )";
 
 inline constexpr char kMainFooter[] =
@@ -42,6 +42,8 @@ inline constexpr char kMainFooter[] =
 
 Output is for people by default; -o json gives stable JSON on stdout, and an error object on stderr.
 Agents: unix:/path/to/agent.sock or HOST:PORT. TSC_AGENT in the environment replaces the default of --agent.
+Agents on other hosts are reached by mutual TLS, with --tls-ca, --tls-cert and --tls-key before or after the command,
+or TSC_TLS_CA, TSC_TLS_CERT, TSC_TLS_KEY and TSC_TLS_SERVER_NAME in the environment.
 Durations: 500us, 5s, 1m30s. Colours appear on a terminal only, and never when NO_COLOR is set.
 )";
 
@@ -222,7 +224,7 @@ inline constexpr char kReloadFooter[] =
   tscctl --agent host2:50051 reload
 
 What may change while the agent runs takes effect for what begins afterwards; what needs a restart is named. A file
-with a fault changes nothing, and the answer names file and line. `tsc-agent --print-config` prints all settings.
+with a fault changes nothing, and the answer names file and line. The TLS certificate is read again, too. `tsc-agent --print-config` prints all settings.
 
 JSON (-o json): changed[], needs_restart[], as "KEY: VALUE"; without a value the setting is at its default.
 )";

@@ -12,7 +12,9 @@
 int main(int argc, char** argv) {
   tsc_handoff::client::QuietGrpcLog();
   tsc_handoff::tscctl::Environment environment;
-  for (const char* name : {"TSC_AGENT", "TSCCTL_CONFIG", "XDG_CONFIG_HOME", "HOME", "NO_COLOR"}) {
+  for (const char* name :
+       {"TSC_AGENT", "TSC_TLS_CA", "TSC_TLS_CERT", "TSC_TLS_KEY", "TSC_TLS_SERVER_NAME",
+        "TSCCTL_CONFIG", "XDG_CONFIG_HOME", "HOME", "NO_COLOR"}) {
     if (const char* value = std::getenv(name); value != nullptr)
       environment.variables[name] = value;
   }

@@ -310,6 +310,7 @@ void Declare(CLI::App* app, Options* options, Raw* raw) {
       ->check(OneOf({"table", "json"}));
   app->add_option("--timeout", raw->timeout, "For one call to an agent (default 5s)")
       ->type_name("DURATION");
+  AddTlsOptions(app, &options->tls);
 
   app->add_option("--context", raw->context, "Use the settings of this context, see contexts")
       ->type_name("NAME")
@@ -731,6 +732,7 @@ std::variant<Options, HelpRequest, UsageError> ParseOptions(
   std::vector<std::string> reversed(args.rbegin(), args.rend());
   try {
     app.parse(std::move(reversed));
+    ApplyTlsEnvironment(env, app);
   } catch (const CLI::Success& done) {
     std::ostringstream text;
     app.exit(done, text, text);

@@ -13,6 +13,7 @@
 
 #include "absl/time/time.h"
 #include "client/tscctl/contexts.h"
+#include "client/tscctl/tls_options.h"
 #include "tschandoff/v1/tsc_agent.pb.h"
 
 namespace CLI {
@@ -62,6 +63,7 @@ struct Options {
   Command command = Command::kVersion;
   std::string agent;
   absl::Duration timeout = absl::Seconds(5);
+  TlsOptions tls;
   bool json = false;
 
   // get, set, handoff, migrate-qemu, reclaim, disown; handoffs, watch: empty for all VMs.
@@ -119,8 +121,8 @@ struct UsageError {
   bool in_file = false;
 };
 
-// `args` without the program's name; `env` for TSC_AGENT and for where the contexts are. Reads the
-// file of contexts.
+// `args` without the program's name; `env` for TSC_AGENT, TSC_TLS_... and where the contexts are.
+// Reads the file of contexts.
 std::variant<Options, HelpRequest, UsageError> ParseOptions(
     const std::vector<std::string>& args, const std::map<std::string, std::string>& env);
 

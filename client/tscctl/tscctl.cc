@@ -5,8 +5,25 @@
 #include "client/tscctl/commands.h"
 #include "client/tscctl/options.h"
 #include "client/tscctl/result.h"
+#include "client/tscctl/tls_options.h"
+#include "server/tls/min_version.h"
 
 namespace tsc_handoff::tscctl {
+namespace {
+
+// Before anything is begun. An agent speaks TLS 1.3, whatever older version it permits besides.
+Result CheckTlsFiles(const Options& options) {
+  if (options.tls.files.empty()) return {};
+  const absl::Status usable = CheckTls(options.tls);
+  if (absl::IsInvalidArgument(usable)) return UsageFailure(usable.message(), "tscctl --help");
+  if (!usable.ok())
+    return FileFailure(usable, "Mend what --tls-ca, --tls-cert and --tls-key name.");
+  if (absl::Status status = tls::SetMinVersion(tls::MinVersion::kTls13); !status.ok())
+    return FileFailure(status, "Look at OpenSSL's configuration of this machine.");
+  return {};
+}
+
+}  // namespace
 
 int RunTscctl(const std::vector<std::string>& args, std::ostream& out, std::ostream& err,
               const Environment& environment) {
@@ -39,7 +56,8 @@ int RunTscctl(const std::vector<std::string>& args, std::ostream& out, std::ostr
     const Options& options = std::get<Options>(parsed);
     io.json = options.json;
     io.show_progress = environment.stderr_is_terminal && !options.json;
-    result = RunCommand(options, io);
+    result = CheckTlsFiles(options);
+    if (!result.has_value()) result = RunCommand(options, io);
   }
   out.flush();
   if (!result.has_value() && !out.good()) {

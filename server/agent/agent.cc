@@ -22,6 +22,7 @@
 #include "server/agent/clock_watch.h"
 #include "server/agent/found_vms.h"
 #include "server/agent/handoff_watch.h"
+#include "server/agent/transport.h"
 #include "server/agent/vm_watch.h"
 #include "server/base/error.h"
 #include "server/base/log.h"
@@ -38,6 +39,8 @@
 #include "server/service/rpc_handlers.h"
 #include "server/service/rpc_status.h"
 #include "server/service/tsc_agent_service.h"
+#include "server/tls/certificate_check.h"
+#include "server/tls/loopback.h"
 
 namespace tsc_handoff::agent {
 namespace {
@@ -48,8 +51,6 @@ constexpr int kMaxMetadataBytes = 16 * 1024;
 constexpr int kMaxStreamsPerConnection = 128;
 constexpr size_t kMaxQueuedOperations = 1024;
 constexpr char kUnixPrefix[] = "unix:";
-// NOT_SERVING while a handoff is undecided, or the journal cannot be used.
-constexpr char kHandoffsHealth[] = "tschandoff.v1.TscAgent/handoffs";
 
 template <typename Clock>
 int64_t NowNs() {
@@ -102,10 +103,13 @@ class AgentImpl final : public Agent {
                   .codes = service::CodeNames(),
                   .reasons = ReasonNames(),
                   .ioctls = port::IoctlNames(),
+                  .reloads = tls::ProblemNames(),
                   .version = kVersion,
                   .max_error_ns = options.limits.max_error_ns},
                  [this] { return Live(); }),
-        prober_(*platform_.host_clock, platform_.facts.tsc.host_khz),
+        transport_(options.transport, metrics_),
+        prober_(*platform_.host_clock, platform_.facts.tsc.host_khz,
+                [this](const std::string& address) { return transport_.PeerSecurityFor(address); }),
         timekeeper_(
             platform_.facts, *platform_.host_clock, *platform_.clock, prober_, options_.limits,
             [this](const std::string& peer, const time::ClockProbe& probe) {
@@ -155,11 +159,12 @@ class AgentImpl final : public Agent {
     } else if (absl::Status status = handoffs_.Start(); !status.ok()) {
       return status;
     }
+    if (absl::Status status = transport_.Start(); !status.ok()) return status;
     if (platform_.host_vms != nullptr) WatchVms();
     if (absl::Status status = listener_.Start(); !status.ok()) return status;
     if (!options_.metrics_address.empty()) {
-      if (!options_.insecure_network && !IsLoopback(options_.metrics_address))
-        return NotLoopback(options_.metrics_address);
+      if (!options_.insecure_metrics && !tls::IsLoopback(options_.metrics_address))
+        return MetricsBeyondLoopback(options_.metrics_address);
       auto port = metrics_.Expose(options_.metrics_address);
       if (!port.ok()) return port.status();
       metrics_port_ = *port;
@@ -174,6 +179,12 @@ class AgentImpl final : public Agent {
   void SetLimits(const handoff::Limits& limits) override {
     timekeeper_.set_limits(limits);
     operations_.set_limits(limits);
+  }
+
+  bool ReloadCertificates() override { return transport_.Reload(); }
+
+  std::shared_ptr<grpc::Channel> InProcessChannel() override {
+    return server_->InProcessChannel(grpc::ChannelArguments());
   }
 
   void SetDraining(bool draining) override {
@@ -240,11 +251,11 @@ class AgentImpl final : public Agent {
                             identity.vmm_vm_fd);
   }
 
-  static absl::Status NotLoopback(const std::string& address) {
+  static absl::Status MetricsBeyondLoopback(const std::string& address) {
     return absl::PermissionDeniedError(absl::StrCat(
         address,
-        " is reachable from other hosts, without authentication: listen on loopback or a Unix "
-        "socket, or accept the risk with --insecure-network"));
+        " is reachable from other hosts, and metrics have no authentication: serve them on "
+        "loopback, or let whoever reaches the port read them with --insecure-metrics"));
   }
 
   absl::Status StartGrpc() {
@@ -259,10 +270,10 @@ class AgentImpl final : public Agent {
         auto lock = SocketLock::Take(std::string(absl::StripPrefix(address, kUnixPrefix)));
         if (!lock.ok()) return lock.status();
         locks_.push_back(*std::move(lock));
-      } else if (!options_.insecure_network && !IsLoopback(address)) {
-        return NotLoopback(address);
       }
-      builder.AddListeningPort(address, grpc::InsecureServerCredentials(), &ports_[i]);
+      auto credentials = transport_.ServerCredentialsFor(address);
+      if (!credentials.ok()) return credentials.status();
+      builder.AddListeningPort(address, *credentials, &ports_[i]);
     }
     builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT,
                                0);  // a second agent on the port is an error
@@ -313,7 +324,7 @@ class AgentImpl final : public Agent {
   }
 
   static bool MeansTheSameElsewhere(const std::string& address) {
-    return !IsLoopback(address) && !absl::StartsWith(address, "0.0.0.0:") &&
+    return !tls::IsLoopback(address) && !absl::StartsWith(address, "0.0.0.0:") &&
            !absl::StartsWith(address, "[::]:");
   }
 
@@ -362,6 +373,7 @@ class AgentImpl final : public Agent {
           std::max(values.oldest_pending_ns, now_ns - view.record->begun_at_ns);
     }
     values.handoffs_undecided = undecided_;
+    values.certificate = transport_.certificate();
     values.journal_usable = platform_.journal->unavailable_reason().empty();
     const clock::ClockQuality quality = timekeeper_.Now().quality;
     values.clock_trusted = quality.trusted;
@@ -376,6 +388,7 @@ class AgentImpl final : public Agent {
   const Platform platform_;
   registry::VmRegistry registry_;
   metrics::Metrics metrics_;
+  Transport transport_;  // outlives the server, whose handshakes ask it
   peer::GrpcPeerProber prober_;
   handoff::Timekeeper timekeeper_;
   handoff::TscOperations operations_;
@@ -402,13 +415,6 @@ class AgentImpl final : public Agent {
 };
 
 }  // namespace
-
-bool IsLoopback(const std::string& address) {
-  const std::string host = address.substr(0, address.rfind(':'));
-  return host == "localhost" || host == "[::1]" ||
-         (absl::StartsWith(host, "127.") &&
-          host.find_first_not_of("0123456789.") == std::string::npos);
-}
 
 absl::StatusOr<std::unique_ptr<Agent>> Agent::Start(const Options& options, Platform platform) {
   auto agent = std::make_unique<AgentImpl>(options, std::move(platform));

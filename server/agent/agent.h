@@ -15,6 +15,7 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "server/agent/host_vms.h"
+#include "server/agent/transport_options.h"
 #include "server/base/unique_fd.h"
 #include "server/clock/clock_quality.h"
 #include "server/clock/host_clock.h"
@@ -24,15 +25,24 @@
 #include "server/port/descriptor_check.h"
 #include "server/service/reload.h"
 
+namespace grpc {
+class Channel;
+}
+
 namespace tsc_handoff::agent {
 
+// A service of grpc.health.v1: NOT_SERVING while a handoff is undecided, or the journal cannot be
+// used.
+inline constexpr char kHandoffsHealth[] = "tschandoff.v1.TscAgent/handoffs";
+
 struct Options {
-  // "unix:/path" or "host:port"; port 0 chooses one. Hosts other than loopback need
-  // insecure_network.
+  // "unix:/path" or "host:port"; port 0 chooses one.
   std::vector<std::string> listen = {"unix:/run/tsc-handoff/agent.sock"};
-  bool insecure_network = false;
+  TransportOptions transport;
   std::string vmm_socket = "/run/tsc-handoff/vmm.sock";  // empty: no socket for VMMs
   std::string metrics_address = "127.0.0.1:9464";        // empty: no metrics served
+  // Metrics have no TLS: beyond loopback whoever reaches the port reads them.
+  bool insecure_metrics = false;
   size_t metrics_per_vm = 0;  // VMs, in order of their ids, that have series of their own
   // HOST:PORT at which other hosts' agents reach this one, told by GetHostInfo; port 0 stands for
   // the port chosen. Empty: the first of `listen` that other hosts can reach, if any.
@@ -80,6 +90,13 @@ class Agent {
   // For what begins afterwards. Thread-safe.
   virtual void SetLimits(const handoff::Limits& limits) = 0;
 
+  // Looks at once whether other certificates lie in the files. Returns whether they are in use now.
+  // Thread-safe.
+  virtual bool ReloadCertificates() = 0;
+
+  // To the server within this process, past its sockets.
+  virtual std::shared_ptr<grpc::Channel> InProcessChannel() = 0;
+
   // While draining, no handoff begins, and the agent is NOT_SERVING to health checks; what is open
   // goes on. Thread-safe.
   virtual void SetDraining(bool draining) = 0;
@@ -89,9 +106,6 @@ class Agent {
   // Says NOT_SERVING, lets calls in progress end for at most `grace`, and stops. Idempotent.
   virtual void Stop(absl::Duration grace) = 0;
 };
-
-// Whether `address` ("host:port") reaches no further than this host.
-bool IsLoopback(const std::string& address);
 
 }  // namespace tsc_handoff::agent
 

@@ -16,6 +16,7 @@
 #include "absl/synchronization/mutex.h"
 #include "server/agent/agent.h"
 #include "server/agent/draining_stop.h"
+#include "server/agent/grpc_log.h"
 #include "server/agent/linux_host_vms.h"
 #include "server/agent/options.h"
 #include "server/agent/reconfiguration.h"
@@ -30,9 +31,12 @@
 #include "server/clock/kernel_clock_source.h"
 #include "server/discovery/vm_id_rule.h"
 #include "server/journal/sqlite_journal.h"
+#include "server/tls/loopback.h"
 
 namespace tsc_handoff::agent {
 namespace {
+
+constexpr absl::Duration kHealthPatience = absl::Seconds(3);
 
 std::unique_ptr<clock::ClockSource> MakeChrony(const ClockOptions& options) {
   clock::ChronyOptions chrony;
@@ -113,12 +117,47 @@ bool CannotStart(const absl::Status& status) {
 }
 
 // Serves until SIGTERM or SIGINT, and reads the configuration again at SIGHUP. Returns the signal.
-int ServeUntilStopped(const sigset_t& signals, Reconfiguration& configuration) {
+int ServeUntilStopped(const sigset_t& signals, const service::Reloader& reload) {
   for (;;) {
     const int number = NextSignal(signals, absl::Hours(1));
-    if (number == SIGHUP) (void)configuration.Reload();  // it says in the log what became of it
+    if (number == SIGHUP) (void)reload();  // it says in the log what became of it
     if (number == SIGTERM || number == SIGINT) return number;
   }
+}
+
+// Certificates and the configuration file are read again; without such a file the certificates
+// alone.
+absl::StatusOr<service::Reloaded> ReloadAll(Agent* agent, const CommandLine& command_line,
+                                            Reconfiguration& configuration) {
+  const bool certificates = agent != nullptr && agent->ReloadCertificates();
+  absl::StatusOr<service::Reloaded> reloaded = service::Reloaded();
+  if (!command_line.config.empty() || command_line.options.transport.tls.empty())
+    reloaded = configuration.Reload();
+  if (reloaded.ok() && certificates) reloaded->changed.emplace_back("tls-cert: a new certificate");
+  return reloaded;
+}
+
+// Prefers a Unix socket, where nothing but the agent itself can keep the answer away.
+SelfProbe MakeSelfProbe(const Options& options, Agent& agent) {
+  const std::vector<int> ports = agent.ports();
+  for (size_t i = 0; i < options.listen.size(); ++i) {
+    if (tls::IsUnixSocket(options.listen[i])) return SelfProbe(options.listen[i], ports[i]);
+  }
+  if (!options.transport.tls.empty()) return SelfProbe(agent.InProcessChannel());
+  return SelfProbe(options.listen[0], ports[0]);
+}
+
+// For probes of a container, which have no client certificate.
+int CheckHealth(const CommandLine& command_line) {
+  for (const std::string& address : command_line.options.listen) {
+    if (!tls::IsUnixSocket(address)) continue;
+    const char* const service = command_line.health == "handoffs" ? kHandoffsHealth : "";
+    const bool serves = SelfProbe(address, 0).Serves(service, kHealthPatience);
+    std::printf("%s: %s\n", address.c_str(), serves ? "SERVING" : "not serving");
+    return serves ? 0 : 1;
+  }
+  std::fputs("tsc-agent: --health asks at a Unix socket, and --listen has none\n", stderr);
+  return 2;
 }
 
 int Run(const std::vector<std::string>& arguments, const CommandLine& command_line) {
@@ -152,7 +191,9 @@ int Run(const std::vector<std::string>& arguments, const CommandLine& command_li
     if (Agent* const agent = running; agent != nullptr) agent->SetLimits(now.options.limits);
   });
   Options options = command_line.options;
-  options.reload = [&] { return configuration.Reload(); };
+  if (options.transport.insecure_tcp)
+    Log(LogLevel::kWarn, "TCP on loopback without TLS: every process of this host may call");
+  options.reload = [&] { return ReloadAll(running, command_line, configuration); };
   auto agent = Agent::Start(options, std::move(platform));
   if (CannotStart(agent.status())) return 1;
   running = agent->get();
@@ -163,11 +204,11 @@ int Run(const std::vector<std::string>& arguments, const CommandLine& command_li
          {"host", host_name},
          {"tsc_khz", host_khz}});
   }
-  SelfProbe self_probe(command_line.options.listen[0], (*agent)->ports()[0]);
+  SelfProbe self_probe = MakeSelfProbe(command_line.options, **agent);
   const auto service_manager = ServiceManager::FromEnvironment(
       [&self_probe](absl::Duration limit) { return self_probe.Answers(limit); });
   service_manager->Ready("serving " + command_line.options.listen[0]);
-  const int number = ServeUntilStopped(signals, configuration);
+  const int number = ServeUntilStopped(signals, options.reload);
   Log(LogLevel::kInfo, "stopping", {{"signal", number}});
   service_manager->Stopping("letting open handoffs end");
   DrainAndStop(signals, **agent, absl::Nanoseconds(drain_limit_ns.load()));
@@ -184,11 +225,13 @@ int main(int argc, char** argv) {
     std::fputs(command_line.message.c_str(), command_line.exit_code == 0 ? stdout : stderr);
     return command_line.exit_code;
   }
+  if (!command_line.health.empty()) return tsc_handoff::agent::CheckHealth(command_line);
   using tsc_handoff::LogFormat;
   tsc_handoff::StartLog("tsc-agent", command_line.log_format == "json" ? LogFormat::kJson
                                      : command_line.log_format == "text"
                                          ? LogFormat::kText
                                          : tsc_handoff::FormatForStderr());
   tsc_handoff::SetLogLevel(command_line.log_level);
+  tsc_handoff::agent::TakeOverGrpcLog();
   return tsc_handoff::agent::Run(arguments, command_line);
 }

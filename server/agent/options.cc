@@ -9,6 +9,7 @@
 #include "server/clock/chrony_clock_source.h"
 #include "server/config/yaml_options.h"
 #include "server/peer/grpc_peer_prober.h"
+#include "server/tls/tls_files.h"
 
 namespace tsc_handoff::agent {
 namespace {
@@ -19,7 +20,7 @@ constexpr char kDescription[] =
     "them over between hosts with exact phase and known error. One agent per host.";
 
 // What makes no sense in a file that --config names.
-const config::OptionNames kNotInFile = {"config", "help", "version", "print-config"};
+const config::OptionNames kNotInFile = {"config", "help", "version", "print-config", "health"};
 
 constexpr char kExampleHead[] =
     "# Settings of tsc-agent: each is the flag of the same name, and a flag overrides it. What is\n"
@@ -31,7 +32,11 @@ constexpr char kFooter[] =
     "Examples:\n"
     "  tsc-agent                                     serve local callers and VMMs under "
     "/run/tsc-handoff\n"
-    "  tsc-agent --listen 127.0.0.1:50051            serve callers of this host by TCP\n"
+    "  tsc-agent --listen 127.0.0.1:50051 --insecure-tcp\n"
+    "                                                serve callers of this host by TCP\n"
+    "  tsc-agent --listen unix:/run/tsc-handoff/agent.sock --listen 0.0.0.0:50051\n"
+    "            --tls-cert tls.crt --tls-key tls.key --tls-ca ca.crt\n"
+    "                                                serve also other hosts, by mutual TLS\n"
     "  tsc-agent --clock fixed:40us                  the clock is disciplined by PTP and watched "
     "by other means\n"
     "  tsc-agent --peer-address host1:50051          other agents probe this host's clock there\n"
@@ -115,14 +120,46 @@ void AddClock(CLI::App& app, ClockOptions& out) {
               "Do not trust a clock whose source has been silent for this long [10s]");
 }
 
+void AddTransport(CLI::App& app, TransportOptions& out) {
+  app.add_option("--tls-cert", out.tls.cert,
+                 "Mutual TLS on TCP: the agent's certificate, then the intermediate ones, as PEM. "
+                 "The three files are read again when they change")
+      ->type_name("FILE");
+  app.add_option("--tls-key", out.tls.key, "Mutual TLS: the private key of --tls-cert")
+      ->type_name("FILE");
+  app.add_option("--tls-ca", out.tls.ca,
+                 "Mutual TLS: the authorities that vouch for callers and for other agents")
+      ->type_name("FILE");
+  app.add_option_function<std::string>(
+         "--tls-min-version",
+         [&out](const std::string& version) { out.permit_tls_1_2 = version == "1.2"; },
+         "Refuse TLS connections older than this [1.3]")
+      ->check(CLI::IsMember({"1.3", "1.2"}).description(""))
+      ->type_name("1.3|1.2");
+  app.add_option("--tls-peer-name", out.peer_name,
+                 "Other agents' certificates bear this DNS name, instead of that of the host that "
+                 "is called")
+      ->type_name("NAME");
+  app.add_flag("--insecure-tcp", out.insecure_tcp,
+               "Permit --listen on loopback WITHOUT TLS: every process of this host may call");
+}
+
+// What --tls-... and --insecure-tcp say together; an error message when they contradict each other.
+std::string CheckTransport(const TransportOptions& options) {
+  if (absl::Status status = tls::CheckComplete(options.tls); !status.ok())
+    return std::string(status.message());
+  if (options.insecure_tcp && !options.tls.empty())
+    return "--insecure-tcp has no meaning with --tls-cert: all TCP has TLS then";
+  return "";
+}
+
 void AddOptions(CLI::App& app, CommandLine& out) {
   Options& options = out.options;
   app.add_option("--listen", options.listen,
                  "Where to serve gRPC: unix:/PATH or HOST:PORT; may be repeated "
                  "[unix:/run/tsc-handoff/agent.sock]")
       ->type_name("ADDRESS");
-  app.add_flag("--insecure-network", options.insecure_network,
-               "Permit addresses that other hosts reach, WITHOUT authentication or encryption");
+  AddTransport(app, options.transport);
   app.add_option("--vmm-socket", options.vmm_socket,
                  "Unix socket at which VMMs register [/run/tsc-handoff/vmm.sock]")
       ->type_name("PATH");
@@ -130,6 +167,9 @@ void AddOptions(CLI::App& app, CommandLine& out) {
          "--metrics", options.metrics_address,
          "Where to serve Prometheus metrics under /metrics; empty for nowhere [127.0.0.1:9464]")
       ->type_name("HOST:PORT");
+  app.add_flag("--insecure-metrics", options.insecure_metrics,
+               "Permit an address of --metrics that other hosts reach, WITHOUT authentication or "
+               "encryption");
   app.add_option("--metrics-per-vm", options.metrics_per_vm,
                  "Give this many VMs, in order of their ids, metrics of their own [0]")
       ->check(CLI::Range(0, 10000))
@@ -200,6 +240,12 @@ void Declare(CLI::App& app, CommandLine& out) {
       ->type_name("FILE");
   app.add_flag("--print-config", out.print_config,
                "Print a --config file with every setting, its help and its default, and exit");
+  app.add_option(
+         "--health", out.health,
+         "Ask the agent that runs, at the first Unix socket of --listen, and exit: 0 when it "
+         "serves, or when no handoff is undecided and its journal works")
+      ->check(CLI::IsMember({"agent", "handoffs"}).description(""))
+      ->type_name("agent|handoffs");
   AddOptions(app, out);
 }
 
@@ -243,6 +289,11 @@ CommandLine ParseCommandLine(const std::vector<std::string>& arguments) {
       out.message = absl::StrCat("tsc-agent: ", problem, "\n");
       out.exit_code = 2;
     }
+  }
+  if (const std::string problem = CheckTransport(out.options.transport);
+      out.message.empty() && !problem.empty()) {
+    out.message = absl::StrCat("tsc-agent: ", problem, "\n");
+    out.exit_code = 2;
   }
   out.given = config::GivenOptions(app);
   return out;

@@ -6,9 +6,11 @@
 #ifndef TSC_HANDOFF_SERVER_AGENT_SELF_PROBE_H_
 #define TSC_HANDOFF_SERVER_AGENT_SELF_PROBE_H_
 
+#include <grpcpp/channel.h>
 #include <grpcpp/generic/generic_stub.h>
 
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "absl/time/time.h"
@@ -21,10 +23,20 @@ class SelfProbe {
   // that says port 0; ignored for a Unix socket.
   SelfProbe(const std::string& address, int port);
 
+  // Past the sockets: where all of them want a certificate, which may expire without the agent
+  // being any less alive.
+  explicit SelfProbe(const std::shared_ptr<grpc::Channel>& channel) : stub_(channel) {}
+
   // Whether an answer came within `limit`.
   bool Answers(absl::Duration limit);
 
+  // Whether the answer was SERVING. `service` has at most 127 bytes; empty: the whole server.
+  bool Serves(const std::string& service, absl::Duration limit);
+
  private:
+  // The answer's message, which is that of grpc.health.v1.HealthCheckResponse; none: no answer.
+  std::optional<std::string> Ask(const std::string& service, absl::Duration limit);
+
   grpc::GenericStub stub_;
 };
 

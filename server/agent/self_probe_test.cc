@@ -55,6 +55,22 @@ TEST_F(SelfProbeTest, NotServingIsAnAnswer) {
   EXPECT_TRUE(SelfProbe("unix:" + path_, 0).Answers(absl::Seconds(10)));
 }
 
+TEST_F(SelfProbeTest, ServesIsOfTheServiceThatIsAskedFor) {
+  const auto server = Serve({"unix:" + path_}, &port_);
+  server->GetHealthCheckService()->SetServingStatus("good", true);
+  server->GetHealthCheckService()->SetServingStatus("bad", false);
+  SelfProbe probe("unix:" + path_, 0);
+  EXPECT_TRUE(probe.Serves("", absl::Seconds(10)));
+  EXPECT_TRUE(probe.Serves("good", absl::Seconds(10)));
+  EXPECT_FALSE(probe.Serves("bad", absl::Seconds(10)));
+  EXPECT_FALSE(probe.Serves("nobody", absl::Seconds(10)));
+}
+
+TEST_F(SelfProbeTest, PastTheSocketsTheServerAnswersToo) {
+  const auto server = Serve({"unix:" + path_}, &port_);
+  EXPECT_TRUE(SelfProbe(server->InProcessChannel({})).Answers(absl::Seconds(10)));
+}
+
 TEST_F(SelfProbeTest, ASocketThatAcceptsButNeverAnswersIsNoAnswer) {
   UniqueFd listening(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
   sockaddr_un address = {};

@@ -116,6 +116,16 @@ void CollectHandoffs(const LiveValues& values, Families& families) {
       .Add(values.journal_usable ? 1 : 0);
 }
 
+void CollectCertificate(const LiveValues& values, Families& families) {
+  if (!values.certificate.has_value()) return;
+  Gauges(families, "tsc_agent_certificate_start_timestamp_seconds",
+         "When the TLS certificate in use became valid, in seconds since the Unix epoch.")
+      .Add(static_cast<double>(values.certificate->not_before_s));
+  Gauges(families, "tsc_agent_certificate_expiry_timestamp_seconds",
+         "When the TLS certificate in use, or one that vouches for it, expires; Unix time.")
+      .Add(static_cast<double>(values.certificate->not_after_s));
+}
+
 }  // namespace
 
 Families LiveCollectable::Collect() const {
@@ -125,6 +135,7 @@ Families LiveCollectable::Collect() const {
   CollectVms(values, families);
   CollectClock(values, families);
   CollectHandoffs(values, families);
+  CollectCertificate(values, families);
   return families;
 }
 

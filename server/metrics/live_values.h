@@ -35,6 +35,12 @@ struct ObservedValues {
   uint64_t most_spread_ticks = 0;
 };
 
+// The certificate that serves TCP, in seconds since the epoch.
+struct CertificateValues {
+  int64_t not_before_s = 0;
+  int64_t not_after_s = 0;  // of the first to end in its chain
+};
+
 struct LiveValues {
   std::map<std::pair<std::string, std::string>, size_t> vms = {};  // by port and run state
   ObservedValues observed = {};
@@ -49,6 +55,7 @@ struct LiveValues {
   size_t handoffs_undecided = 0;
   int64_t oldest_pending_ns = 0;  // since it was begun; 0: none is pending
   bool journal_usable = false;
+  std::optional<CertificateValues> certificate = {};  // none: no TLS
 };
 
 }  // namespace tsc_handoff::metrics

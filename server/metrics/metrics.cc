@@ -199,6 +199,9 @@ struct Metrics::Impl {
       Counters(*registry, "tsc_agent_permit_violations_total",
                "Times that a VM was found running without the agent's permit.")
           .Add({});
+  Family<Counter>& certificate_reloads =
+      Counters(*registry, "tsc_agent_certificate_reloads_total",
+               "Changed certificate files that came into use (ok), or why they were refused.");
   Histogram& journal_commit =
       Histograms(*registry, "tsc_agent_journal_commit_seconds",
                  "Time to make changes durable in the journal, with its sync of the disk.")
@@ -261,6 +264,8 @@ Metrics::Metrics(const MetricsOptions& options, std::function<LiveValues()> live
   impl_->MakeResults(options.reasons);
   impl_->MakeFaults(options.ioctls);
   impl_->MakeStates();
+  for (const std::string& result : options.reloads)
+    impl_->certificate_reloads.Add({{"result", result}});
 }
 
 Metrics::~Metrics() = default;
@@ -344,6 +349,10 @@ void Metrics::HandoffChanged(const std::string& side, const std::string& state) 
 void Metrics::PermitViolated() { impl_->permit_violations.Increment(); }
 
 void Metrics::PhaseChanged() { impl_->phase_changes.Increment(); }
+
+void Metrics::CertificateReloaded(const std::string& result) {
+  impl_->certificate_reloads.Add({{"result", result}}).Increment();
+}
 
 void Metrics::JournalCommitted(absl::Duration took) {
   impl_->journal_commit.Observe(absl::ToDoubleSeconds(took));

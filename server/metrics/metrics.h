@@ -28,6 +28,7 @@ struct MetricsOptions {
   std::vector<std::string> codes;    // gRPC's status codes
   std::vector<std::string> reasons;  // of errors
   std::vector<std::string> ioctls;   // that may fail
+  std::vector<std::string> reloads;  // what may become of a changed certificate
   std::string version;
   int64_t max_error_ns = 0;  // an apply whose bound is above this is refused
 };
@@ -68,6 +69,8 @@ class Metrics {
   void PermitViolated();
   // The phase between a VM's TSCs was found changed, by no handoff.
   void PhaseChanged();
+  // Other files were found where the certificate lies; `result` is one of those of the options.
+  void CertificateReloaded(const std::string& result);
   void JournalCommitted(absl::Duration took);
 
   // What a scrape would show, in the text format.

@@ -18,6 +18,7 @@ const MetricsOptions kOptions = {.grpc_service = "tschandoff.v1.TscAgent",
                                  .codes = {"OK", "FailedPrecondition"},
                                  .reasons = {"VM_RUNNING", "CLOCKS_DISAGREE"},
                                  .ioctls = {"KVM_SET_MSRS"},
+                                 .reloads = {"ok", "expired"},
                                  .version = "1.2.3",
                                  .max_error_ns = 1'000'000};
 
@@ -184,6 +185,22 @@ TEST(MetricsTest, AChangedPhaseIsCounted) {
   metrics.PhaseChanged();
   EXPECT_THAT(metrics.Text(), HasLine("tsc_agent_phase_errors_total 1"));
   EXPECT_THAT(metrics.Text(), HasLine("tsc_agent_phase_changes_total 1"));
+}
+
+TEST(MetricsTest, ACertificateHasItsTimesAndWithoutTlsThereAreNone) {
+  EXPECT_THAT(MakeMetrics().Text(), Not(HasSubstr("tsc_agent_certificate_expiry")));
+  LiveValues live;
+  live.certificate = CertificateValues{1'700'000'000, 1'700'086'400};
+  const std::string text = MakeMetrics(live).Text();
+  EXPECT_THAT(text, HasLine("tsc_agent_certificate_start_timestamp_seconds 1700000000"));
+  EXPECT_THAT(text, HasLine("tsc_agent_certificate_expiry_timestamp_seconds 1700086400"));
+}
+
+TEST(MetricsTest, ReloadedCertificatesAreCountedByWhatBecameOfThem) {
+  Metrics metrics = MakeMetrics();
+  EXPECT_THAT(metrics.Text(), HasLine("tsc_agent_certificate_reloads_total{result=\"ok\"} 0"));
+  metrics.CertificateReloaded("expired");
+  EXPECT_THAT(metrics.Text(), HasLine("tsc_agent_certificate_reloads_total{result=\"expired\"} 1"));
 }
 
 TEST(MetricsTest, AnApplyLeavesItsFigures) {

@@ -13,6 +13,7 @@
 #include "server/base/trace.h"
 #include "server/clock/reference.h"
 #include "server/peer/clock_claim.h"
+#include "server/tls/channel_credentials.h"
 
 namespace tsc_handoff::peer {
 namespace {
@@ -85,28 +86,34 @@ absl::Status CheckPeerAddress(const std::string& field, const std::string& addre
                {{"field", field}});
 }
 
-std::shared_ptr<GrpcPeerProber::Stub> GrpcPeerProber::StubFor(const std::string& address) {
+absl::StatusOr<std::shared_ptr<GrpcPeerProber::Stub>> GrpcPeerProber::StubFor(
+    const std::string& address) {
+  auto security = security_for_(address);
+  if (!security.ok()) return security.status();
   std::lock_guard<std::mutex> lock(mutex_);
-  for (auto i = stubs_.begin(); i != stubs_.end(); ++i) {
-    if (i->first != address) continue;
-    stubs_.splice(stubs_.begin(), stubs_, i);
-    return i->second;
+  connections_.remove_if([&](const Connection& kept) {
+    return kept.address == address && kept.credentials != security->credentials;
+  });
+  for (auto i = connections_.begin(); i != connections_.end(); ++i) {
+    if (i->address != address) continue;
+    connections_.splice(connections_.begin(), connections_, i);
+    return i->stub;
   }
   grpc::ChannelArguments arguments;
   arguments.SetMaxReceiveMessageSize(kMaxAnswerBytes);
   arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
   // Else a channel made anew would inherit the failed one's backoff.
   arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
-  auto channel =
-      grpc::CreateCustomChannel("dns:///" + address, grpc::InsecureChannelCredentials(), arguments);
-  stubs_.emplace_front(address, v1::TscAgent::NewStub(channel));
-  if (stubs_.size() > kMaxConnections) stubs_.pop_back();
-  return stubs_.front().second;
+  tls::ExpectServerName(security->server_name, arguments);
+  auto channel = grpc::CreateCustomChannel("dns:///" + address, security->credentials, arguments);
+  connections_.push_front({address, security->credentials, v1::TscAgent::NewStub(channel)});
+  if (connections_.size() > kMaxConnections) connections_.pop_back();
+  return connections_.front().stub;
 }
 
 void GrpcPeerProber::Forget(const std::string& address) {
   std::lock_guard<std::mutex> lock(mutex_);
-  stubs_.remove_if([&](const auto& entry) { return entry.first == address; });
+  connections_.remove_if([&](const Connection& kept) { return kept.address == address; });
 }
 
 absl::Status GrpcPeerProber::OneRound(const std::string& address, Stub& stub, int64_t budget_ns,
@@ -142,11 +149,12 @@ absl::Status GrpcPeerProber::OneRound(const std::string& address, Stub& stub, in
 absl::StatusOr<handoff::PeerAnswers> GrpcPeerProber::Ask(const std::string& address,
                                                          int64_t budget_ns) {
   const int64_t end_ns = host_clock_.ReadMonotonicNs() + budget_ns;
-  const std::shared_ptr<Stub> stub = StubFor(address);
+  const auto stub = StubFor(address);
+  if (!stub.ok()) return stub.status();
   handoff::PeerAnswers answers;
   for (int i = 0; i < kRounds; ++i) {
     const absl::Status status =
-        OneRound(address, *stub, end_ns - host_clock_.ReadMonotonicNs(), answers);
+        OneRound(address, **stub, end_ns - host_clock_.ReadMonotonicNs(), answers);
     if (status.ok()) continue;
     Forget(address);
     return status;

@@ -49,7 +49,7 @@ class GrpcPeerProberTest : public testing::Test {
   }
 
   clock::LinuxHostClock host_clock_;
-  GrpcPeerProber prober_{host_clock_, kKhz};
+  GrpcPeerProber prober_{host_clock_, kKhz, WithoutTls()};
 };
 
 TEST_F(GrpcPeerProberTest, KeepsAllRoundsInOrder) {
@@ -408,7 +408,7 @@ TEST_F(GrpcPeerProberTest, ATscThatGoesBackwardsIsThisHostsFault) {
   ProbedAgent agent;
   BackwardsClock backwards;
   const absl::Status status =
-      GrpcPeerProber(backwards, kKhz).Probe(Start(agent), kPlentyNs).status();
+      GrpcPeerProber(backwards, kKhz, WithoutTls()).Probe(Start(agent), kPlentyNs).status();
   EXPECT_EQ(ReasonOf(status), Reason::kHostTscUnstable) << status;
 }
 

@@ -27,6 +27,12 @@ v1::ProbeClockResponse GoodAnswer(int call) {
   return response;
 }
 
+PeerSecurityFor WithoutTls() {
+  return [credentials = grpc::InsecureChannelCredentials()](const std::string&) {
+    return PeerSecurity{credentials, ""};
+  };
+}
+
 ProbedAgent::ProbedAgent(Script script) : script_(std::move(script)) {}
 
 ProbedAgent::~ProbedAgent() {

@@ -12,6 +12,7 @@
 #include <mutex>
 #include <string>
 
+#include "server/peer/peer_security.h"
 #include "tschandoff/v1/tsc_agent.grpc.pb.h"
 
 namespace tsc_handoff::peer {
@@ -44,6 +45,9 @@ class ProbedAgent final : public tschandoff::v1::TscAgent::Service {
   bool silent_ = false;  // guarded by mutex_
   std::unique_ptr<grpc::Server> server_;
 };
+
+// What a prober is given that calls agents of this host without TLS.
+PeerSecurityFor WithoutTls();
 
 // A good answer: its readings tell which call it was of, its claim is trusted.
 tschandoff::v1::ProbeClockResponse GoodAnswer(int call);

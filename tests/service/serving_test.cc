@@ -180,15 +180,18 @@ TEST(AgentStart, IsRefusedInASentenceWhereItCannotServe) {
        "127.0.0.1"},
       {"an address of the network",
        [](agent::Options& options, const std::string&) { options.listen = {"0.0.0.0:0"}; },
-       "--insecure-network"},
+       "takes mutual TLS: give --tls-cert"},
+      {"TCP on loopback that nobody has permitted",
+       [](agent::Options& options, const std::string&) { options.transport.insecure_tcp = false; },
+       "--insecure-tcp"},
       {"metrics for the network",
        [](agent::Options& options, const std::string&) { options.metrics_address = "0.0.0.0:0"; },
-       "--insecure-network"},
+       "--insecure-metrics"},
       {"a name that only looks local",
        [](agent::Options& options, const std::string&) {
          options.listen = {"127.0.0.1.example.org:0"};
        },
-       "--insecure-network"},
+       "takes mutual TLS: give --tls-cert"},
       {"a socket path too long",
        [](agent::Options& options, const std::string&) {
          options.listen = {"unix:/tmp/" + std::string(110, 'x')};

@@ -84,6 +84,7 @@ host::HostFacts Facts(const SimNodeOptions& options) {
 agent::Options QuietAgent() {
   agent::Options options;
   options.listen = {"127.0.0.1:0"};
+  options.transport.insecure_tcp = true;
   options.vmm_socket.clear();
   options.metrics_address.clear();
   options.peer_address = "127.0.0.1:0";
