@@ -121,10 +121,10 @@ int NextSignal(const sigset_t& signals, absl::Duration patience) {
 }
 
 // Serves until SIGTERM or SIGINT, and reads the configuration again at SIGHUP. Returns the signal.
-int ServeUntilStopped(const sigset_t& signals, Reconfiguration& configuration) {
+int ServeUntilStopped(const sigset_t& signals, const service::Reloader& reload) {
   for (;;) {
     const int number = NextSignal(signals, absl::Hours(1));
-    if (number == SIGHUP) (void)configuration.Reload();  // it says in the log what became of it
+    if (number == SIGHUP) (void)reload();  // it says in the log what became of it
     if (number == SIGTERM || number == SIGINT) return number;
   }
 }
@@ -170,10 +170,19 @@ int Run(const std::vector<std::string>& arguments, const CommandLine& command_li
   Reconfiguration configuration(arguments, command_line, [&](const CommandLine& now) {
     SetLogLevel(now.log_level);
     drain_limit_ns = now.drain_limit_ns;
-    if (Agent* const agent = running; agent != nullptr) agent->SetLimits(now.options.limits);
+    if (Agent* const agent = running; agent != nullptr) {
+      agent->SetLimits(now.options.limits);
+      agent->SetMaxRequestRate(now.options.max_request_rate);
+      agent->SetPolicy(now.options.policy);
+    }
   });
+  const auto reload = [&] {
+    // Whatever the file says: the old one has been moved away.
+    if (Agent* const agent = running; agent != nullptr) agent->ReopenAudit();
+    return configuration.Reload();
+  };
   Options options = command_line.options;
-  options.reload = [&] { return configuration.Reload(); };
+  options.reload = reload;
   auto agent = Agent::Start(options, std::move(platform));
   if (CannotStart(agent.status())) return 1;
   running = agent->get();
@@ -188,7 +197,7 @@ int Run(const std::vector<std::string>& arguments, const CommandLine& command_li
   const auto service_manager = ServiceManager::FromEnvironment(
       [&self_probe](absl::Duration limit) { return self_probe.Answers(limit); });
   service_manager->Ready("serving " + command_line.options.listen[0]);
-  const int number = ServeUntilStopped(signals, configuration);
+  const int number = ServeUntilStopped(signals, reload);
   Log(LogLevel::kInfo, "stopping", {{"signal", number}});
   service_manager->Stopping("letting open handoffs end");
   Drain(signals, **agent, absl::Nanoseconds(drain_limit_ns.load()));

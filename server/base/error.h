@@ -59,6 +59,7 @@ enum class Reason {
   kVmAmbiguous = 36,
   kAgentDraining = 37,
   kConfigInvalid = 38,
+  kNotAuthorized = 39,
 };
 
 using Metadata = std::map<std::string, std::string>;

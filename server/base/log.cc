@@ -148,6 +148,10 @@ void Log(LogLevel level, absl::string_view event, LogFields fields) {
   if (spdlog::should_log(ToSpdlog(level))) Write(level, event, fields);
 }
 
+void Log(LogLevel level, absl::string_view event, const std::vector<LogField>& fields) {
+  if (spdlog::should_log(ToSpdlog(level))) Write(level, event, fields);
+}
+
 void LogLimited(LogLevel level, absl::string_view event, LogFields fields) {
   if (!spdlog::should_log(ToSpdlog(level))) return;
   static std::mutex mutex;

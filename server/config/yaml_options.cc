@@ -1,14 +1,8 @@
 #include "server/config/yaml_options.h"
 
-#include <sys/stat.h>
 #include <yaml-cpp/yaml.h>
 
 #include <CLI/CLI.hpp>
-#include <cerrno>
-#include <cstring>
-#include <fstream>
-#include <optional>
-#include <sstream>
 #include <vector>
 
 #include "absl/strings/ascii.h"
@@ -18,11 +12,11 @@
 #include "absl/strings/str_replace.h"
 #include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
+#include "server/config/text_file.h"
 
 namespace tsc_handoff::config {
 namespace {
 
-constexpr off_t kMaxFileBytes = 1 << 20;
 constexpr size_t kCommentColumns = 96;
 
 std::string At(const std::string& name, const YAML::Mark& mark, const std::string& what) {
@@ -121,21 +115,6 @@ std::string ApplyMap(CLI::App& app, const YAML::Node& file, const std::string& n
   return "";
 }
 
-std::optional<std::string> Read(const std::string& path, std::string& problem) {
-  struct stat about = {};
-  std::ifstream file(path);
-  if (!file || stat(path.c_str(), &about) != 0) {
-    problem = absl::StrCat(path, ": cannot be read: ", strerror(errno));
-  } else if (!S_ISREG(about.st_mode) || about.st_size > kMaxFileBytes) {
-    problem = absl::StrCat(path, ": must be a file of at most ", kMaxFileBytes, " bytes");
-  } else {
-    std::ostringstream text;
-    text << file.rdbuf();
-    return text.str();
-  }
-  return std::nullopt;
-}
-
 // Help as CLI11 has it, "What it is [default]", in its two parts.
 void SplitHelp(const std::string& help, std::string& what, std::string& default_value) {
   what = help;
@@ -174,9 +153,9 @@ std::string ApplyYamlText(CLI::App& app, const std::string& text, const std::str
 }
 
 std::string ApplyYaml(CLI::App& app, const std::string& path, const OptionNames& not_in_file) {
-  std::string problem;
-  const auto text = Read(path, problem);
-  return text.has_value() ? ApplyYamlText(app, *text, path, not_in_file) : problem;
+  const auto text = ReadTextFile(path);
+  return text.ok() ? ApplyYamlText(app, *text, path, not_in_file)
+                   : std::string(text.status().message());
 }
 
 std::string ExampleYaml(const CLI::App& app, const OptionNames& not_in_file) {

@@ -65,6 +65,8 @@ struct VmRecord {
   Standing standing = Standing::kUnknown;
   std::string handoff_id;    // that made it so; empty with kUnknown
   std::string vmm_instance;  // kOwned: to which the state was applied
+  // The user of the VMM that had the VM when its last handoff here was begun; -1: not known.
+  int64_t owner_uid = -1;
 
   bool operator==(const VmRecord&) const = default;
 };
