@@ -35,11 +35,6 @@ AuditEvent SomeEvent() {
 
 class AuditTest : public testing::Test {
  protected:
-  AuditTest() {
-    char directory[] = "/tmp/audit-XXXXXX";
-    directory_ = mkdtemp(directory);
-    path_ = directory_ + "/audit.log";
-  }
   ~AuditTest() override { std::filesystem::remove_all(directory_); }
 
   static std::vector<std::string> LinesOf(const std::string& path) {
@@ -49,10 +44,15 @@ class AuditTest : public testing::Test {
     return lines;
   }
 
-  std::string directory_;
-  std::string path_;
+  static std::string MakeDirectory() {
+    char directory[] = "/tmp/audit-XXXXXX";
+    return mkdtemp(directory);
+  }
+
+  const std::string directory_ = MakeDirectory();
+  const std::string path_ = directory_ + "/audit.log";
   int write_errors_ = 0;
-  Audit audit_{directory_ + "/audit.log", [this] { ++write_errors_; }};
+  Audit audit_{path_, [this] { ++write_errors_; }};
 };
 
 TEST_F(AuditTest, EachEventIsALineOfJsonThatOnlyTheOwnerMayRead) {

@@ -99,7 +99,7 @@ TEST_F(Authorization, OneConnectionServesManyCallsAtOnce) {
   const CallerAs caller = As(kViewer);
   std::vector<std::future<bool>> calls;
   for (int i = 0; i < 16; ++i) {
-    calls.push_back(std::async(std::launch::async, [caller]() mutable {
+    calls.push_back(std::async(std::launch::async, [&caller] {
       bool good = true;
       for (int j = 0; j < 50; ++j)
         good &= caller.Call<v1::ListVmsResponse>("ListVms", v1::ListVmsRequest()).ok();

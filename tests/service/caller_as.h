@@ -7,7 +7,6 @@
 
 #include <grpcpp/grpcpp.h>
 #include <sys/socket.h>
-#include <unistd.h>
 
 #include <cstdint>
 #include <memory>
@@ -25,9 +24,10 @@ struct User {
   std::vector<uint32_t> groups = {};
 };
 
-// Whether this process may be another user; a test skips otherwise, and says so.
-inline bool MayBeOthers() { return geteuid() == 0; }
-inline constexpr char kNeedsRoot[] = "to connect as another user takes root";
+// Whether this process may be any other user; a test skips otherwise, and says so.
+bool MayBeOthers();
+inline constexpr char kNeedsRoot[] =
+    "to connect as another user takes root, and a user namespace in which there are others";
 
 // A connected socket of `type`; an invalid one when nobody listens or the file mode forbids it.
 UniqueFd ConnectAs(const User& user, const std::string& path, int type = SOCK_STREAM);
@@ -41,11 +41,11 @@ class CallerAs {
 
   // Calls `method` ("/tschandoff.v1.TscAgent/GetVm") with a serialised request, and returns the
   // answer or the first of a stream, which it then ends. Errors carry the agent's details.
-  absl::StatusOr<std::string> Call(const std::string& method, const std::string& request);
+  absl::StatusOr<std::string> Call(const std::string& method, const std::string& request) const;
 
   // The same for messages of the agent's API.
   template <typename Response, typename Request>
-  absl::StatusOr<Response> Call(const std::string& method, const Request& request) {
+  absl::StatusOr<Response> Call(const std::string& method, const Request& request) const {
     auto answer = Call("/tschandoff.v1.TscAgent/" + method, request.SerializeAsString());
     if (!answer.ok()) return answer.status();
     Response response;

@@ -58,7 +58,6 @@ class Guarded : public testing::Test {
     std::filesystem::permissions(directory_, std::filesystem::perms::all);
     options_.agent.listen = {"unix:" + path("agent.sock"), "127.0.0.1:0"};
     options_.agent.vmm_socket = path("vmm.sock");
-    options_.agent.metrics_address = "127.0.0.1:0";
     options_.agent.audit_log = path("audit.log");
     options_.agent.policy = PolicyOf(kPolicyText);
     options_.journal_path = path("journal.db");
