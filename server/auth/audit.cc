@@ -21,6 +21,10 @@ namespace {
 constexpr mode_t kMode = 0600;
 constexpr char kEvent[] = "audit";
 
+LogLevel LevelOf(bool refused_at_the_door) {
+  return refused_at_the_door ? LogLevel::kWarn : LogLevel::kInfo;
+}
+
 absl::StatusOr<UniqueFd> OpenFile(const std::string& path) {
   UniqueFd file(open(path.c_str(),
                      O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NOCTTY | O_NONBLOCK,
@@ -67,7 +71,12 @@ absl::Status Audit::Open() {
   return absl::OkStatus();
 }
 
+bool Audit::Wants(bool refused_at_the_door) const {
+  return !path_.empty() || LogsAt(LevelOf(refused_at_the_door));
+}
+
 void Audit::Write(const AuditEvent& event, bool refused_at_the_door) {
+  if (!Wants(refused_at_the_door)) return;
   std::optional<uint64_t> left_out = 0;
   if (refused_at_the_door) {
     const std::lock_guard<std::mutex> lock(mutex_);
@@ -76,7 +85,7 @@ void Audit::Write(const AuditEvent& event, bool refused_at_the_door) {
   }
   if (!left_out.has_value()) return;
   const std::vector<LogField> fields = FieldsOf(event, *left_out);
-  const LogLevel level = refused_at_the_door ? LogLevel::kWarn : LogLevel::kInfo;
+  const LogLevel level = LevelOf(refused_at_the_door);
   if (path_.empty()) {
     Log(level, kEvent, fields);
     return;

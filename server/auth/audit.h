@@ -51,8 +51,8 @@ class Audit {
   // lines is written, and then 20 a second; the next one says how many were not.
   void Write(const AuditEvent& event, bool refused_at_the_door = false);
 
-  // Whether lines go to a file of their own.
-  bool has_file() const { return !path_.empty(); }
+  // Whether a line would be written at all: the log's level may be above it.
+  bool Wants(bool refused_at_the_door) const;
 
  private:
   // False when the file did not take it.

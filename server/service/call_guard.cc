@@ -44,8 +44,13 @@ std::shared_ptr<const auth::Policy> CallGuard::policy() const {
 
 Admission CallGuard::Admit(const grpc::ServerContextBase& context, const char* method,
                            const std::string& vm_id) const {
+  return Admit(CallerOf(context, parts_.find_peer), method, vm_id);
+}
+
+Admission CallGuard::Admit(std::shared_ptr<const auth::Identity> who, const char* method,
+                           const std::string& vm_id) const {
   Admission admission;
-  admission.caller = CallerOf(context, parts_.find_peer);
+  admission.caller = std::move(who);
   admission.rule = auth::FindRule(parts_.grpc_service, method);
   const auth::Identity& caller = *admission.caller;
   // A method without a rule is for nobody.
@@ -83,10 +88,16 @@ auth::Verdict CallGuard::MayStill(const Admission& admission) const {
   return auth::Decide(*policy(), *admission.caller, *admission.rule->needs);
 }
 
+bool CallGuard::WantsNote(const Admission& admission) const {
+  return admission.rule != nullptr && admission.rule->changes &&
+         parts_.audit.Wants(/*refused_at_the_door=*/false);
+}
+
 void CallGuard::Ended(const Admission& admission, const char* method, const CallNote& note,
                       const absl::Status& status, absl::Duration took) const {
   const bool changes = admission.rule != nullptr && admission.rule->changes;
-  if (!changes && !admission.denied) return;
+  const bool refused = !admission.status.ok();
+  if ((!changes && !admission.denied) || !parts_.audit.Wants(refused)) return;
   auth::AuditEvent event;
   event.who = *admission.caller;
   event.method = method;
@@ -98,7 +109,7 @@ void CallGuard::Ended(const Admission& admission, const char* method, const Call
   event.why = std::string(status.message());
   event.took = took;
   // Who is refused at the door can knock as often as he likes.
-  parts_.audit.Write(event, !admission.status.ok());
+  parts_.audit.Write(event, refused);
 }
 
 }  // namespace tsc_handoff::service

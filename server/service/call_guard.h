@@ -56,6 +56,13 @@ class CallGuard {
   Admission Admit(const grpc::ServerContextBase& context, const char* method,
                   const std::string& vm_id) const;
 
+  // The same of a caller who is known.
+  Admission Admit(std::shared_ptr<const auth::Identity> caller, const char* method,
+                  const std::string& vm_id) const;
+
+  // Whether the audit will want to know what this call was about.
+  bool WantsNote(const Admission& admission) const;
+
   // The same for a stream that goes on: what its caller may see now.
   auth::Verdict MayStill(const Admission& admission) const;
 

@@ -77,6 +77,7 @@ struct TscAgentService::Call {
   const char* const method;
   const absl::Time started;
   const Admission admission;
+  const bool wants_note;
   CallNote note;
 
   CallInfo Info() {
@@ -88,7 +89,7 @@ struct TscAgentService::Call {
     // As long as the call lasts.
     if (!admission.vms.all)
       info.may_see = [this](const std::string& vm_id) { return admission.vms.Holds(vm_id); };
-    info.note = &note;
+    if (wants_note) info.note = &note;
     return info;
   }
 };
@@ -267,11 +268,15 @@ std::shared_ptr<TscAgentService::Call> TscAgentService::Begin(grpc::CallbackServ
                                                               const char* method,
                                                               const std::string& vm_id) {
   parts_.metrics.RpcStarted(method);
+  const absl::Time started = absl::Now();
+  Admission admission = parts_.guard.Admit(*context, method, vm_id);
+  const bool wants_note = parts_.guard.WantsNote(admission);
   return std::make_shared<Call>(Call{.context = context,
                                      .reactor = context->DefaultReactor(),
                                      .method = method,
-                                     .started = absl::Now(),
-                                     .admission = parts_.guard.Admit(*context, method, vm_id),
+                                     .started = started,
+                                     .admission = std::move(admission),
+                                     .wants_note = wants_note,
                                      .note = {.vm_id = vm_id}});
 }
 
