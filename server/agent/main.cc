@@ -13,6 +13,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/strings/match.h"
 #include "server/agent/agent.h"
 #include "server/agent/linux_host_vms.h"
 #include "server/agent/options.h"
@@ -108,6 +109,16 @@ void WarnOfHost(const host::HostFacts& facts) {
     Log(LogLevel::kWarn, "the TSC is not stable", {{"why", facts.tsc_unstable_reason}});
 }
 
+// Who listens where anybody may be should know it.
+void WarnOfStrangers(const Options& options) {
+  if (options.policy != nullptr) return;
+  for (const std::string& address : options.listen) {
+    if (absl::StartsWith(address, "unix:")) continue;
+    Log(LogLevel::kWarn, "whoever reaches this address may do everything: there is no --policy",
+        {{"address", address}});
+  }
+}
+
 bool CannotStart(const absl::Status& status) {
   if (!status.ok()) Log(LogLevel::kError, "cannot start", {{"why", status.message()}});
   return !status.ok();
@@ -193,6 +204,7 @@ int Run(const std::vector<std::string>& arguments, const CommandLine& command_li
          {"host", host_name},
          {"tsc_khz", host_khz}});
   }
+  WarnOfStrangers(options);
   SelfProbe self_probe(command_line.options.listen[0], (*agent)->ports()[0]);
   const auto service_manager = ServiceManager::FromEnvironment(
       [&self_probe](absl::Duration limit) { return self_probe.Answers(limit); });

@@ -35,7 +35,7 @@ std::shared_ptr<const Identity> CallerOf(const grpc::ServerContextBase& context,
     if (find_peer && absl::SimpleAtoi(rest, &number)) peer = find_peer(number);
     if (peer != nullptr) return peer;
   } else if (absl::StartsWith(rest, "ipv4:") || absl::StartsWith(rest, "ipv6:")) {
-    // True only when a certificate of the caller's was verified.
+    // A certificate of the caller's was verified; see the header.
     const auto auth_context = context.auth_context();
     if (auth_context != nullptr && auth_context->IsPeerAuthenticated()) {
       identity.kind = Identity::Kind::kCertificate;
