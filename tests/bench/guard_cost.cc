@@ -65,7 +65,9 @@ absl::StatusOr<GuardCost> MeasureGuardCost(int samples) {
   if (absl::Status status = audit.Open(); !status.ok()) return status;
   auth::RateLimiter limiter(std::numeric_limits<uint32_t>::max());
   const std::string service = tschandoff::v1::TscAgent::service_full_name();
-  metrics::Metrics metrics({.grpc_service = service}, [] { return metrics::LiveValues(); });
+  metrics::MetricsOptions metrics_options;
+  metrics_options.grpc_service = service;
+  metrics::Metrics metrics(metrics_options, [] { return metrics::LiveValues(); });
   auth::PeerTable peers;
   auto connection = peers.Admit(STDIN_FILENO, Caller(), Clock::now());
   if (!connection.ok()) return connection.status();
