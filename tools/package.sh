@@ -89,6 +89,7 @@ stage_agent() {
   place 644 deploy/systemd/tsc-handoff.tmpfiles "$root/usr/lib/tmpfiles.d/tsc-handoff.conf"
   place 644 deploy/config/agent.yaml "$root/etc/tsc-handoff/agent.yaml"
   place 644 deploy/systemd/attach.conf "$doc/examples/attach.conf"
+  place 644 deploy/config/policy.yaml "$doc/examples/policy.yaml"
   place_gz "$TSC_BAZEL_BIN/server/agent/tsc-agent.8" "$root/usr/share/man/man8/tsc-agent.8"
   stage_completion "$root" server/agent tsc-agent
 }

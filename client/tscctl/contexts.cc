@@ -17,6 +17,7 @@
 #include "absl/strings/strip.h"
 #include "client/lib/agent_client.h"
 #include "client/tscctl/whole_file.h"
+#include "server/config/text_file.h"
 #include "server/config/yaml_file.h"
 #include "server/config/yaml_options.h"
 
@@ -122,8 +123,10 @@ bool Exists(const std::string& path) {
 }
 
 std::optional<YAML::Node> ReadFile(const std::string& path, Problem& problem) {
-  const std::optional<std::string> text = config::ReadYamlFile(path, problem);
-  return text.has_value() ? config::ParseYamlMap(*text, path, problem) : std::nullopt;
+  const absl::StatusOr<std::string> text = config::ReadTextFile(path);
+  if (text.ok()) return config::ParseYamlMap(*text, path, problem);
+  problem = std::string(text.status().message());
+  return std::nullopt;
 }
 
 // The end of a path that is a symbolic link: the link stays, and the file behind it is replaced.
@@ -188,9 +191,8 @@ std::string ApplyContext(const std::string& path, const std::string& name, CLI::
 }
 
 std::string UseContext(const std::string& path, const std::string& name) {
-  Problem problem;
-  const std::optional<std::string> text = config::ReadYamlFile(path, problem);
-  if (!text.has_value()) return problem;
+  const absl::StatusOr<std::string> text = config::ReadTextFile(path);
+  if (!text.ok()) return std::string(text.status().message());
   const std::string line = absl::StrCat(kCurrent, ": ", name);
   // By lines, because yaml-cpp would write the file without its comments. A key of the outermost
   // map begins its line, and a context's name is one word, so its line has nothing else of it.

@@ -3,13 +3,13 @@
 #include <grpcpp/ext/proto_server_reflection_plugin.h>
 #include <grpcpp/grpcpp.h>
 #include <grpcpp/health_check_service_interface.h>
+#include <grpcpp/server_posix.h>
 #include <sys/random.h>
-#include <sys/stat.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <atomic>
 #include <chrono>
-#include <list>
 #include <mutex>
 #include <optional>
 #include <utility>
@@ -24,9 +24,12 @@
 #include "server/agent/handoff_watch.h"
 #include "server/agent/transport.h"
 #include "server/agent/vm_watch.h"
+#include "server/auth/audit.h"
+#include "server/auth/rate_limiter.h"
+#include "server/auth/unix_acceptor.h"
+#include "server/auth/vm_owners.h"
 #include "server/base/error.h"
 #include "server/base/log.h"
-#include "server/base/socket_lock.h"
 #include "server/base/version.h"
 #include "server/handoff/handoff_controller.h"
 #include "server/handoff/timekeeper.h"
@@ -36,6 +39,7 @@
 #include "server/port/fault.h"
 #include "server/port/vmm_listener.h"
 #include "server/registry/vm_registry.h"
+#include "server/service/call_guard.h"
 #include "server/service/rpc_handlers.h"
 #include "server/service/rpc_status.h"
 #include "server/service/tsc_agent_service.h"
@@ -63,6 +67,11 @@ std::string RandomBytes(size_t count) {
   std::string bytes(count, '\0');
   while (getrandom(bytes.data(), bytes.size(), 0) != static_cast<ssize_t>(bytes.size())) continue;
   return bytes;
+}
+
+std::shared_ptr<const auth::Policy> OrBuiltIn(std::shared_ptr<const auth::Policy> policy) {
+  if (policy != nullptr) return policy;
+  return std::make_shared<const auth::Policy>(auth::BuiltInPolicy(geteuid(), getegid()));
 }
 
 // As the metrics' labels have them.
@@ -116,6 +125,16 @@ class AgentImpl final : public Agent {
               metrics_.Probed(
                   peer, {probe.wall_offset_ns, probe.wall_offset_error_ns, probe.round_trip_ns});
             }),
+        audit_(options.audit_log, [this] { metrics_.AuditWriteFailed(); }),
+        limiter_(options.max_request_rate),
+        acceptor_({.on_refused = [this](const auth::Identity& who,
+                                        const std::string& why) { Refused(who, why); }}),
+        guard_({.grpc_service = tschandoff::v1::TscAgent::service_full_name(),
+                .find_peer = [this](int number) { return acceptor_.Find(number); },
+                .audit = audit_,
+                .limiter = limiter_,
+                .metrics = metrics_},
+               OrBuiltIn(options.policy)),
         operations_(platform_.facts, registry_, timekeeper_, options_.limits),
         handoffs_(
             {.journal = *platform_.journal,
@@ -136,8 +155,14 @@ class AgentImpl final : public Agent {
                          Log(LogLevel::kInfo, absl::StrCat("VMM: ", what),
                              {{"vm", vm_id}, {"vmm_pid", pid}});
                        },
+                   .may_register =
+                       [this](const PeerCredentials& peer, const std::string& vm_id) {
+                         return MayRegister(auth::FromCredentials(peer), vm_id);
+                       },
                    .on_registered =
                        [this](const std::shared_ptr<registry::RegisteredVm>& vm) {
+                         if (vm->identity().port == registry::PortKind::kCooperative)
+                           owners_.Registered(vm->identity().vm_id, vm->identity().vmm_uid);
                          if (vm_watch_.has_value()) vm_watch_->Registered(vm->identity());
                          handoffs_.VmRegistered(vm);
                        }},
@@ -146,11 +171,12 @@ class AgentImpl final : public Agent {
                    *platform_.journal, &metrics_, [this] { return PeerAddress(); },
                    [this](bool draining) { SetDraining(draining); }, options_.reload,
                    [this](const registry::VmIdentity& vm) { return ObservationOf(vm); }}),
-        service_({handlers_, handoffs_, metrics_, pool_}) {}
+        service_({handlers_, handoffs_, metrics_, pool_, guard_}) {}
 
   ~AgentImpl() override { Stop(absl::Seconds(1)); }
 
   absl::Status Serve() {
+    if (absl::Status status = audit_.Open(); !status.ok()) return status;
     platform_.journal->set_on_commit(
         [this](int64_t ns) { metrics_.JournalCommitted(absl::Nanoseconds(ns)); });
     // Without its journal the agent serves all the same, so that it can be asked what is wrong.
@@ -187,6 +213,18 @@ class AgentImpl final : public Agent {
     return server_->InProcessChannel(grpc::ChannelArguments());
   }
 
+  void SetPolicy(std::shared_ptr<const auth::Policy> policy) override {
+    guard_.SetPolicy(OrBuiltIn(std::move(policy)));
+    service_.PolicyChanged();
+  }
+
+  void SetMaxRequestRate(uint32_t per_second) override { limiter_.set_per_second(per_second); }
+
+  void ReopenAudit() override {
+    if (const absl::Status status = audit_.Open(); !status.ok())
+      Log(LogLevel::kError, "the audit's file was not opened anew", {{"why", status.message()}});
+  }
+
   void SetDraining(bool draining) override {
     if (handoffs_.draining() != draining) {
       Log(LogLevel::kInfo, draining ? "draining: no handoff begins" : "not draining any more",
@@ -202,6 +240,7 @@ class AgentImpl final : public Agent {
     clock_watch_.reset();
     handoff_watch_.reset();
     service_.Stop();
+    acceptor_.Stop();
     if (server_ != nullptr) {
       server_->GetHealthCheckService()->SetServingStatus(false);
       server_->Shutdown(absl::ToChronoTime(absl::Now() + grace));
@@ -266,10 +305,9 @@ class AgentImpl final : public Agent {
     for (size_t i = 0; i < options_.listen.size(); ++i) {
       const std::string& address = options_.listen[i];
       if (absl::StartsWith(address, kUnixPrefix)) {
-        // gRPC would take a served socket away from another agent without a word.
-        auto lock = SocketLock::Take(std::string(absl::StripPrefix(address, kUnixPrefix)));
-        if (!lock.ok()) return lock.status();
-        locks_.push_back(*std::move(lock));
+        const std::string path(absl::StripPrefix(address, kUnixPrefix));
+        if (absl::Status status = acceptor_.Listen(path); !status.ok()) return status;
+        continue;
       }
       auto credentials = transport_.ServerCredentialsFor(address);
       if (!credentials.ok()) return credentials.status();
@@ -281,15 +319,18 @@ class AgentImpl final : public Agent {
     builder.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS, kMaxStreamsPerConnection);
     builder.SetMaxReceiveMessageSize(kMaxMessageBytes);
     builder.RegisterService(&service_);
-    const mode_t mask = umask(0117);  // sockets: rw for user and group, from the first instant
     server_ = builder.BuildAndStart();
-    umask(mask);
     if (server_ == nullptr) {
       return absl::FailedPreconditionError(absl::StrCat("cannot listen at ",
                                                         absl::StrJoin(options_.listen, ", "),
                                                         "; is another agent running?"));
     }
     started_ = true;
+    // gRPC does not say who is at the other end of a Unix socket, hence the acceptor.
+    if (absl::Status status =
+            acceptor_.Start([this](int fd) { grpc::AddInsecureChannelFromFd(server_.get(), fd); });
+        !status.ok())
+      return status;
     // The agent as a whole serves on; the service of handoffs does while the clock is trusted.
     clock_watch_.emplace(timekeeper_, [this](bool trusted) {
       clock_trusted_ = trusted;
@@ -301,6 +342,35 @@ class AgentImpl final : public Agent {
       server_->GetHealthCheckService()->SetServingStatus(kHandoffsHealth, undecided == 0 && usable);
     });
     return absl::OkStatus();
+  }
+
+  // Whose VMs stay whose; see auth::VmOwners.
+  absl::Status MayRegister(const auth::Identity& who, const std::string& vm_id) {
+    const auto vm = registry_.Find(vm_id);
+    const bool attached = vm.ok() && (*vm)->identity().port == registry::PortKind::kAttached;
+    const bool registered = vm.ok() && !registry::WasFound((*vm)->identity().port);
+    const std::optional<int64_t> in_handoff = handoffs_.OwnerInHandoff(vm_id);
+    auth::VmInUse in_use;
+    in_use.is = registered || attached || in_handoff.has_value();
+    if (attached) in_use.uid = (*vm)->identity().vmm_uid;
+    if (in_handoff.has_value() && *in_handoff >= 0) in_use.uid = static_cast<uint32_t>(*in_handoff);
+    const absl::Status status = owners_.MayRegister(*guard_.policy(), who, vm_id, in_use);
+    if (status.ok()) return status;
+    metrics_.RegistrationDenied();
+    auth::AuditEvent event;
+    event.who = who;
+    event.method = "(registration of a VM)";
+    event.vm_id = vm_id;
+    event.reason = std::string(ReasonName(Reason::kNotAuthorized));
+    event.why = std::string(status.message());
+    audit_.Write(event, /*refused_at_the_door=*/true);
+    return status;
+  }
+
+  void Refused(const auth::Identity& who, const std::string& why) {
+    metrics_.ConnectionRefused();
+    LogLimited(LogLevel::kWarn, "a connection was closed at once",
+               {{"peer", absl::StrCat(NameOf(who), " (", OriginOf(who), ")")}, {"why", why}});
   }
 
   void TellHealth() {
@@ -391,6 +461,11 @@ class AgentImpl final : public Agent {
   Transport transport_;  // outlives the server, whose handshakes ask it
   peer::GrpcPeerProber prober_;
   handoff::Timekeeper timekeeper_;
+  auth::Audit audit_;
+  auth::RateLimiter limiter_;
+  auth::VmOwners owners_;
+  auth::UnixAcceptor acceptor_;
+  service::CallGuard guard_;
   handoff::TscOperations operations_;
   handoff::HandoffController handoffs_;
   observe::Observations observations_;
@@ -401,7 +476,6 @@ class AgentImpl final : public Agent {
   // What it runs uses all above, also when the call is over and the server has ended.
   service::WorkerPool pool_{options_.worker_threads, kMaxQueuedOperations};
   service::TscAgentService service_;
-  std::list<SocketLock> locks_;
   std::vector<int> ports_;
   int metrics_port_ = 0;
   std::unique_ptr<grpc::Server> server_;

@@ -16,6 +16,7 @@
 #include "absl/time/time.h"
 #include "server/agent/host_vms.h"
 #include "server/agent/transport_options.h"
+#include "server/auth/policy.h"
 #include "server/base/unique_fd.h"
 #include "server/clock/clock_quality.h"
 #include "server/clock/host_clock.h"
@@ -53,7 +54,11 @@ struct Options {
   // How long the journal keeps what ended, at least.
   int64_t keep_handoffs_ns = 30LL * 24 * 3600 * 1'000'000'000;
   size_t max_vms = 4096;
-  service::Reloader reload = {};  // OPTIONAL. What the Reload RPC does
+  // Who may do what. Null: auth::BuiltInPolicy for this process.
+  std::shared_ptr<const auth::Policy> policy = nullptr;
+  std::string audit_log;               // a file; empty: the audit's lines go to the log
+  uint32_t max_request_rate = 10'000;  // requests per second of one caller
+  service::Reloader reload = {};       // OPTIONAL. What the Reload RPC does
   size_t worker_threads = 16;
   // How often the TSCs of the host's VMs are looked at from outside.
   int64_t observe_every_ns = 5'000'000'000;
@@ -96,6 +101,14 @@ class Agent {
 
   // To the server within this process, past its sockets.
   virtual std::shared_ptr<grpc::Channel> InProcessChannel() = 0;
+
+  // For calls that come in afterwards; streams end whose callers may not have them any more. Null:
+  // the built-in one. Thread-safe.
+  virtual void SetPolicy(std::shared_ptr<const auth::Policy> policy) = 0;
+  virtual void SetMaxRequestRate(uint32_t per_second) = 0;
+  // Opens the audit's file anew, as after its rotation; when it cannot, the old one stays and the
+  // log says why. Thread-safe.
+  virtual void ReopenAudit() = 0;
 
   // While draining, no handoff begins, and the agent is NOT_SERVING to health checks; what is open
   // goes on. Thread-safe.

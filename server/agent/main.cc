@@ -13,6 +13,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/strings/match.h"
 #include "absl/synchronization/mutex.h"
 #include "server/agent/agent.h"
 #include "server/agent/draining_stop.h"
@@ -111,6 +112,16 @@ void WarnOfHost(const host::HostFacts& facts) {
     Log(LogLevel::kWarn, "the TSC is not stable", {{"why", facts.tsc_unstable_reason}});
 }
 
+// Who listens where anybody may be should know it.
+void WarnOfStrangers(const Options& options) {
+  if (options.policy != nullptr) return;
+  for (const std::string& address : options.listen) {
+    if (absl::StartsWith(address, "unix:")) continue;
+    Log(LogLevel::kWarn, "whoever reaches this address may do everything: there is no --policy",
+        {{"address", address}});
+  }
+}
+
 bool CannotStart(const absl::Status& status) {
   if (!status.ok()) Log(LogLevel::kError, "cannot start", {{"why", status.message()}});
   return !status.ok();
@@ -125,14 +136,16 @@ int ServeUntilStopped(const sigset_t& signals, const service::Reloader& reload) 
   }
 }
 
-// Certificates and the configuration file are read again; without such a file the certificates
-// alone.
+// Certificates, the policy and the configuration file are read again, and the audit's file is
+// opened anew.
 absl::StatusOr<service::Reloaded> ReloadAll(Agent* agent, const CommandLine& command_line,
                                             Reconfiguration& configuration) {
+  // Whatever the files say: the old one has been moved away.
+  if (agent != nullptr) agent->ReopenAudit();
   const bool certificates = agent != nullptr && agent->ReloadCertificates();
   absl::StatusOr<service::Reloaded> reloaded = service::Reloaded();
-  if (!command_line.config.empty() || command_line.options.transport.tls.empty())
-    reloaded = configuration.Reload();
+  const bool has_file = !command_line.config.empty() || !command_line.policy.empty();
+  if (has_file || command_line.options.transport.tls.empty()) reloaded = configuration.Reload();
   if (reloaded.ok() && certificates) reloaded->changed.emplace_back("tls-cert: a new certificate");
   return reloaded;
 }
@@ -188,7 +201,11 @@ int Run(const std::vector<std::string>& arguments, const CommandLine& command_li
   Reconfiguration configuration(arguments, command_line, [&](const CommandLine& now) {
     SetLogLevel(now.log_level);
     drain_limit_ns = now.drain_limit_ns;
-    if (Agent* const agent = running; agent != nullptr) agent->SetLimits(now.options.limits);
+    if (Agent* const agent = running; agent != nullptr) {
+      agent->SetLimits(now.options.limits);
+      agent->SetMaxRequestRate(now.options.max_request_rate);
+      agent->SetPolicy(now.options.policy);
+    }
   });
   Options options = command_line.options;
   if (options.transport.insecure_tcp)
@@ -204,6 +221,7 @@ int Run(const std::vector<std::string>& arguments, const CommandLine& command_li
          {"host", host_name},
          {"tsc_khz", host_khz}});
   }
+  WarnOfStrangers(options);
   SelfProbe self_probe = MakeSelfProbe(command_line.options, **agent);
   const auto service_manager = ServiceManager::FromEnvironment(
       [&self_probe](absl::Duration limit) { return self_probe.Answers(limit); });

@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
+#include "server/auth/policy.h"
 #include "server/base/version.h"
 #include "server/clock/chrony_clock_source.h"
 #include "server/config/yaml_options.h"
@@ -215,6 +216,18 @@ void AddOptions(CLI::App& app, CommandLine& out) {
                "probed");
   app.add_option("--max-vms", options.max_vms, "Serve at most this many VMs [4096]")
       ->check(CLI::Range(1, 100000));
+  app.add_option("--policy", out.policy,
+                 "YAML file of who may do what; when it is not given, root, the agent's user and "
+                 "its group may do everything by the Unix socket, and so may whoever reaches a TCP "
+                 "address without TLS")
+      ->type_name("FILE");
+  app.add_option("--audit-log", options.audit_log,
+                 "Append a line of JSON for each change and each refusal of a caller to this file; "
+                 "when it is not given, to the log")
+      ->type_name("FILE");
+  app.add_option("--max-request-rate", options.max_request_rate,
+                 "Refuse a caller's requests beyond this many a second [10000]")
+      ->check(CLI::Range(1, 1000000));
   AddVmOptions(app, out.vms);
   AddDuration(app, "--observe-every", options.observe_every_ns,
               "Look at the TSCs in debugfs this often [5s]")
@@ -249,13 +262,27 @@ void Declare(CLI::App& app, CommandLine& out) {
   AddOptions(app, out);
 }
 
+// The policy's content is a setting, too: another one under the same name is a change.
+void ReadPolicy(CommandLine& out) {
+  auto policy = auth::ReadPolicy(out.policy);
+  if (!policy.ok()) {
+    out.message = absl::StrCat("tsc-agent: ", policy.status().message(), "\n");
+    out.exit_code = 2;
+    return;
+  }
+  absl::StrAppend(&out.given["policy"], " (", policy->bindings.size(), " bindings, digest ",
+                  policy->digest.substr(0, 12), ")");
+  out.options.policy = std::make_shared<const auth::Policy>(*std::move(policy));
+}
+
 }  // namespace
 
 bool MayChange(const std::string& setting) {
   static const config::OptionNames* const kSettings =
       new config::OptionNames{"log-level",       "max-error",           "max-elapsed",
                               "max-commit-wait", "permit-higher-error", "permit-untrusted-clock",
-                              "require-probe",   "drain-limit"};
+                              "require-probe",   "drain-limit",         "policy",
+                              "max-request-rate"};
   return kSettings->count(setting) > 0;
 }
 
@@ -296,6 +323,7 @@ CommandLine ParseCommandLine(const std::vector<std::string>& arguments) {
     out.exit_code = 2;
   }
   out.given = config::GivenOptions(app);
+  if (out.message.empty() && !out.policy.empty()) ReadPolicy(out);
   return out;
 }
 

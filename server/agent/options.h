@@ -40,6 +40,7 @@ struct CommandLine {
   std::string log_level = "info";
   std::string log_format = "auto";  // text, json; auto: json where systemd's journal reads it
   int64_t drain_limit_ns = 20'000'000'000;
+  std::string policy;         // a file, read into options.policy; empty: none
   std::string config;         // a file; empty: none
   std::string health;         // "agent" or "handoffs": ask the agent that runs, and exit
   bool print_config = false;  // `message` is the file of all settings

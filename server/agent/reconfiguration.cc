@@ -30,14 +30,15 @@ service::Reloaded Compare(const std::map<std::string, std::string>& before,
 Reconfiguration::Reconfiguration(std::vector<std::string> arguments, const CommandLine& current,
                                  std::function<void(const CommandLine&)> apply)
     : arguments_(std::move(arguments)),
-      has_file_(!current.config.empty()),
+      has_file_(!current.config.empty() || !current.policy.empty()),
       apply_(std::move(apply)),
       given_(current.given) {}
 
 absl::StatusOr<service::Reloaded> Reconfiguration::Reload() {
   if (!has_file_)
     return Error(Reason::kConfigInvalid,
-                 "the agent was started without --config; there is nothing to read again");
+                 "the agent was started without --config and --policy; there is nothing to read "
+                 "again");
   const std::lock_guard<std::mutex> lock(mutex_);
   const CommandLine now = ParseCommandLine(arguments_);
   if (!now.message.empty()) {

@@ -77,6 +77,37 @@ TEST_F(ReconfigurationTest, AFaultyFileChangesNothingAndIsSaidWithItsLine) {
   EXPECT_EQ(applied, 0);
 }
 
+// The same file with another content is a change, and needs no --config.
+TEST_F(ReconfigurationTest, APolicyIsReadAgainAndAFaultyOneChangesNothing) {
+  WriteFile("bindings: [{role: admin, users: 0}]\n");
+  const std::vector<std::string> arguments = {"--policy", path_};
+  const CommandLine first = ParseCommandLine(arguments);
+  ASSERT_EQ(first.message, "");
+  ASSERT_NE(first.options.policy, nullptr);
+  EXPECT_EQ(first.options.policy->bindings.size(), 1u);
+  std::vector<CommandLine> applied;
+  Reconfiguration configuration(arguments, first,
+                                [&](const CommandLine& line) { applied.push_back(line); });
+  auto reloaded = configuration.Reload();
+  ASSERT_TRUE(reloaded.ok()) << reloaded.status();
+  EXPECT_THAT(reloaded->changed, IsEmpty());
+
+  WriteFile("bindings: [{role: admin, users: 0}, {role: viewer, anonymous: true}]\n");
+  reloaded = configuration.Reload();
+  ASSERT_TRUE(reloaded.ok()) << reloaded.status();
+  EXPECT_THAT(reloaded->changed,
+              ElementsAre(HasSubstr("policy: " + path_ + " (2 bindings, digest ")));
+  EXPECT_THAT(reloaded->needs_restart, IsEmpty());
+  EXPECT_EQ(applied.back().options.policy->bindings.size(), 2u);
+
+  const size_t times = applied.size();
+  WriteFile("bindings:\n  - {role: boss, users: 0}\n");
+  reloaded = configuration.Reload();
+  EXPECT_EQ(ReasonOf(reloaded.status()), Reason::kConfigInvalid);
+  EXPECT_THAT(std::string(reloaded.status().message()), HasSubstr(path_ + ":2: role: one of"));
+  EXPECT_EQ(applied.size(), times);
+}
+
 TEST_F(ReconfigurationTest, WithoutAFileThereIsNothingToRead) {
   Reconfiguration configuration({}, ParseCommandLine({}), [](const CommandLine&) {});
   EXPECT_EQ(ReasonOf(configuration.Reload().status()), Reason::kConfigInvalid);

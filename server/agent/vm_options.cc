@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "absl/strings/match.h"
+#include "server/base/accounts.h"
 #include "server/discovery/vm_id_rule.h"
 
 namespace tsc_handoff::agent {
@@ -15,7 +16,7 @@ constexpr char kGroup[] = "VMs whose VMMs know nothing of the agent";
 void SetUsers(const std::vector<std::string>& texts, VmOptions& out) {
   out.rules.users.clear();
   for (const std::string& text : texts) {
-    const auto uid = discovery::ParseUser(text);
+    const auto uid = ParseUser(text);
     if (!uid.ok()) throw CLI::ValidationError("--attach-user", std::string(uid.status().message()));
     out.rules.users.push_back(*uid);
   }

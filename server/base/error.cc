@@ -114,6 +114,9 @@ constexpr std::array kReasons = {
                "Take another host, or wait until draining ends (tscctl undrain)."},
     ReasonText{Reason::kConfigInvalid, "CONFIG_INVALID", StatusCode::kFailedPrecondition,
                "Mend the file; the agent goes on with the settings that it has."},
+    ReasonText{Reason::kNotAuthorized, "NOT_AUTHORIZED", StatusCode::kPermissionDenied,
+               "Call as somebody whom the agent's policy names, or have its operator name this "
+               "caller (--policy)."},
     ReasonText{
         Reason::kClaimRefused, "CLAIM_REFUSED", StatusCode::kFailedPrecondition,
         "Look at the VM (tscctl vms) and its handoffs (tscctl handoffs --vm) on both hosts."},

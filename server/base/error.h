@@ -59,7 +59,8 @@ enum class Reason {
   kVmAmbiguous = 36,
   kAgentDraining = 37,
   kConfigInvalid = 38,
-  kClaimRefused = 45,
+  kNotAuthorized = 39,
+  kClaimRefused = 40,
 };
 
 using Metadata = std::map<std::string, std::string>;

@@ -98,7 +98,16 @@ struct ToText {
   }
 };
 
+// Whether a text is JSON's as it stands, but for its quotes.
+bool IsPlainJson(absl::string_view text) {
+  for (const char c : text) {
+    if (!absl::ascii_isprint(static_cast<unsigned char>(c)) || c == '"' || c == '\\') return false;
+  }
+  return true;
+}
+
 std::string Quoted(absl::string_view text) {
+  if (IsPlainJson(text)) return absl::StrCat("\"", text, "\"");
   // What is no UTF-8 becomes U+FFFD: a log line must never be lost for what is in it.
   return nlohmann::json(std::string(text))
       .dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
@@ -147,6 +156,12 @@ std::string JsonMembers(absl::string_view event, const std::vector<LogField>& fi
 void Log(LogLevel level, absl::string_view event, LogFields fields) {
   if (spdlog::should_log(ToSpdlog(level))) Write(level, event, fields);
 }
+
+void Log(LogLevel level, absl::string_view event, const std::vector<LogField>& fields) {
+  if (spdlog::should_log(ToSpdlog(level))) Write(level, event, fields);
+}
+
+bool LogsAt(LogLevel level) { return spdlog::should_log(ToSpdlog(level)); }
 
 void LogLimited(LogLevel level, absl::string_view event, LogFields fields) {
   if (!spdlog::should_log(ToSpdlog(level))) return;

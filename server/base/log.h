@@ -60,6 +60,10 @@ using LogFields = std::initializer_list<LogField>;
 
 // Writes the line, with the fields of this thread's contexts after its own, if the level is on.
 void Log(LogLevel level, absl::string_view event, LogFields fields = {});
+void Log(LogLevel level, absl::string_view event, const std::vector<LogField>& fields);
+
+// Whether a line of this level is written, for who would make one at some expense.
+bool LogsAt(LogLevel level);
 
 // For what others can cause as often as they like. Of one `event`, a burst of 50 lines is written,
 // and then 5 a second; the next line that is written says how many were not.

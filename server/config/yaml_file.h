@@ -1,4 +1,4 @@
-// Settings files in YAML: read within limits, and what is wrong in them said with the line.
+// Settings files in YAML: what is wrong in them is said with the line.
 //
 // Threading: functions without shared state.
 #ifndef TSC_HANDOFF_SERVER_CONFIG_YAML_FILE_H_
@@ -13,9 +13,6 @@ namespace tsc_handoff::config {
 
 // "NAME:LINE: WHAT"; without the line where the mark has none.
 std::string AtLine(const std::string& name, const YAML::Mark& mark, const std::string& what);
-
-// The text of a regular file of at most 1 MiB; nothing, and why in `problem`, where there is none.
-std::optional<std::string> ReadYamlFile(const std::string& path, std::string& problem);
 
 // The one document of a text, a map that may be empty; nothing, and why in `problem`, where it is
 // anything else. `name` stands for the file in what is said of it.

@@ -13,6 +13,7 @@
 #include "absl/strings/str_replace.h"
 #include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
+#include "server/config/text_file.h"
 #include "server/config/yaml_file.h"
 
 namespace tsc_handoff::config {
@@ -142,9 +143,9 @@ std::string ApplyYamlText(CLI::App& app, const std::string& text, const std::str
 }
 
 std::string ApplyYaml(CLI::App& app, const std::string& path, const OptionNames& not_in_file) {
-  std::string problem;
-  const auto text = ReadYamlFile(path, problem);
-  return text.has_value() ? ApplyYamlText(app, *text, path, not_in_file) : problem;
+  const auto text = ReadTextFile(path);
+  return text.ok() ? ApplyYamlText(app, *text, path, not_in_file)
+                   : std::string(text.status().message());
 }
 
 std::string ExampleYaml(const CLI::App& app, const OptionNames& not_in_file) {

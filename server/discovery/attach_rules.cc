@@ -1,20 +1,16 @@
 #include "server/discovery/attach_rules.h"
 
 #include <fnmatch.h>
-#include <pwd.h>
 
 #include <algorithm>
 
 #include "absl/strings/match.h"
-#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
 #include "server/base/error.h"
 
 namespace tsc_handoff::discovery {
 namespace {
-
-constexpr size_t kUserBuffer = 16384;
 
 absl::Status Denied(const FoundVm& vm, const std::string& option, const std::string& why) {
   return Error(
@@ -62,18 +58,6 @@ absl::Status CheckAttachPermitted(const AttachRules& rules, const FoundVm& vm) {
         vm.cgroup.empty() ? "its cgroup is not known" : absl::StrCat("its cgroup is ", vm.cgroup));
   }
   return absl::OkStatus();
-}
-
-absl::StatusOr<uint32_t> ParseUser(const std::string& text) {
-  uint32_t uid = 0;
-  if (absl::SimpleAtoi(text, &uid)) return uid;
-  std::vector<char> buffer(kUserBuffer);
-  passwd entry = {};
-  passwd* found = nullptr;
-  if (getpwnam_r(text.c_str(), &entry, buffer.data(), buffer.size(), &found) == 0 &&
-      found != nullptr)
-    return found->pw_uid;
-  return absl::InvalidArgumentError(absl::StrCat("\"", text, "\" is no user of this host"));
 }
 
 }  // namespace tsc_handoff::discovery

@@ -4,7 +4,7 @@
 // kernel vouches for user and cgroup. A path is that of the process's own file system, which
 // whoever made a container chose: it keeps mistakes out, not enemies.
 //
-// Pure functions, but for ParseUser, which asks the system's user database.
+// Pure functions.
 #ifndef TSC_HANDOFF_SERVER_DISCOVERY_ATTACH_RULES_H_
 #define TSC_HANDOFF_SERVER_DISCOVERY_ATTACH_RULES_H_
 
@@ -12,7 +12,7 @@
 #include <string>
 #include <vector>
 
-#include "absl/status/statusor.h"
+#include "absl/status/status.h"
 #include "server/discovery/kvm_processes.h"
 
 namespace tsc_handoff::discovery {
@@ -30,9 +30,6 @@ std::vector<std::string> QemuExecutables();
 
 // OK, or kAttachDenied with metadata `option`, the one that would have to be another.
 absl::Status CheckAttachPermitted(const AttachRules& rules, const FoundVm& vm);
-
-// A name or a number. Errors (without a Reason): a sentence for who configured it.
-absl::StatusOr<uint32_t> ParseUser(const std::string& text);
 
 }  // namespace tsc_handoff::discovery
 

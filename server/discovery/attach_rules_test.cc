@@ -86,13 +86,5 @@ TEST(AttachRules, WhatIsNotKnownIsNotPermitted) {
   EXPECT_EQ(DeniedBy({.attach = true, .cgroups = {"/machine.slice"}}, vm), "--attach-cgroup");
 }
 
-TEST(ParseUser, TakesNamesAndNumbers) {
-  EXPECT_EQ(*ParseUser("64055"), 64055u);
-  EXPECT_EQ(*ParseUser("root"), 0u);
-  EXPECT_FALSE(ParseUser("no-such-user-here").ok());
-  EXPECT_FALSE(ParseUser("").ok());
-  EXPECT_FALSE(ParseUser("-1").ok());
-}
-
 }  // namespace
 }  // namespace tsc_handoff::discovery

@@ -79,6 +79,11 @@ bool NothingToUndo(const absl::Status& status) {
   return reason.has_value() && *reason != Reason::kVmmGone;
 }
 
+// A VM of this process is nobody else's to take.
+int64_t OwnerOf(const registry::VmIdentity& vm) {
+  return vm.port == registry::PortKind::kInProcess ? -1 : int64_t{vm.vmm_uid};
+}
+
 }  // namespace
 
 HandoffController::HandoffController(Parts parts)
@@ -107,6 +112,17 @@ absl::StatusOr<Answer> HandoffController::Capture(const CaptureCall& call) {
   const Step step = Next(Side::kSource, record->state, Event::kCapture);
   if (step.verdict == Verdict::kRepeat) return Answer{record->answer, true};
   return Refused(*record, Event::kCapture, step.reason);
+}
+
+std::string HandoffController::VmIdOf(const std::string& handoff_id, Side side) const {
+  const RecordPtr record = table_.Find(handoff_id, side);
+  if (record == nullptr) return "";
+  return record->vm_id.empty() ? record->ticket.destination_vm_id : record->vm_id;
+}
+
+std::optional<int64_t> HandoffController::OwnerInHandoff(const std::string& vm_id) const {
+  if (table_.OccupantOf(vm_id) == nullptr) return std::nullopt;
+  return table_.FindVm(vm_id).owner_uid;
 }
 
 absl::StatusOr<Answer> HandoffController::CaptureNew(const CaptureCall& call) {
@@ -141,6 +157,7 @@ absl::StatusOr<Answer> HandoffController::CaptureNew(const CaptureCall& call) {
     record.side = Side::kSource;
     record.state = State::kCaptured;
     record.vm_id = call.vm_id;
+    vm_record.owner_uid = OwnerOf((*vm)->identity());
     record.begun_at_ns = record.changed_at_ns = parts_.realtime_ns();
     record.request_digest = call.request_digest;
     outcome->state.handoff = record.ticket;
@@ -278,6 +295,7 @@ absl::StatusOr<Answer> HandoffController::ApplyNew(const ApplyCall& call,
       if (record.begun_at_ns == 0) record.begun_at_ns = record.changed_at_ns;
       vm_record.highest_epoch = std::max(vm_record.highest_epoch, ticket.epoch);
       vm_record.standing = Standing::kAwaited;
+      vm_record.owner_uid = OwnerOf((*vm)->identity());
       vm_record.handoff_id = ticket.handoff_id;
       Failpoint("apply.planned");
       if (absl::Status status = CheckCancelled(call.cancelled); !status.ok()) return status;

@@ -160,6 +160,12 @@ class HandoffController {
   // Null record when this agent does not know that side.
   HandoffView Get(const std::string& handoff_id, journal::Side side);
   std::vector<HandoffView> List(const ListQuery& query) const;
+  // Of which VM a handoff is, without counting as a question for it; empty when that side is not
+  // known. Of one that was aborted before its state came, the ticket's VM.
+  std::string VmIdOf(const std::string& handoff_id, journal::Side side) const;
+  // Whose VMM had the VM when the handoff was begun that it is in now: nullopt when it is in none.
+  // -1: that is not known.
+  std::optional<int64_t> OwnerInHandoff(const std::string& vm_id) const;
   VmStanding StandingOf(const registry::RegisteredVm& vm) const { return permits_.StandingOf(vm); }
 
   // To be called when a VM has registered: gives it its permit. Quick.

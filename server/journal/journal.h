@@ -70,6 +70,8 @@ struct VmRecord {
   std::string handoff_id;
   // kOwned: to which the state was applied. kReclaimed: that was there then.
   std::string vmm_instance;
+  // The user of the VMM that had the VM when its last handoff here was begun; -1: not known.
+  int64_t owner_uid = -1;
 
   bool operator==(const VmRecord&) const = default;
 };

@@ -38,13 +38,20 @@ const Migration& Version1() {
   return *statements;
 }
 
+// Whose VMM had the VM. A row of before says -1, which its checksum does not take in.
+const Migration& Version2() {
+  static const Migration* const statements =
+      new Migration{"ALTER TABLE vms ADD COLUMN owner_uid INTEGER NOT NULL DEFAULT -1"};
+  return *statements;
+}
+
 constexpr char kReadHandoffs[] =
     "SELECT handoff_id, side, state, vm_id, epoch, source_agent_id, destination_agent_id,"
     " destination_vm_id, release_digest, abort_digest, release_proof, abort_proof, vmm_instance,"
     " request_digest, answer, undo, redo, restored, begun_at_ns, changed_at_ns, crc32"
     " FROM handoffs ORDER BY ordinal";
 constexpr char kReadVms[] =
-    "SELECT vm_id, highest_epoch, standing, handoff_id, vmm_instance, crc32 FROM vms"
+    "SELECT vm_id, highest_epoch, standing, handoff_id, vmm_instance, crc32, owner_uid FROM vms"
     " ORDER BY vm_id";
 // On a conflict the row keeps its ordinal.
 constexpr char kPutHandoff[] =
@@ -64,11 +71,12 @@ constexpr char kPutHandoff[] =
     " redo = excluded.redo, restored = excluded.restored, begun_at_ns = excluded.begun_at_ns,"
     " changed_at_ns = excluded.changed_at_ns, crc32 = excluded.crc32";
 constexpr char kPutVm[] =
-    "INSERT INTO vms (vm_id, highest_epoch, standing, handoff_id, vmm_instance, crc32)"
-    " VALUES (?1, ?2, ?3, ?4, ?5, ?6)"
+    "INSERT INTO vms (vm_id, highest_epoch, standing, handoff_id, vmm_instance, crc32, owner_uid)"
+    " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)"
     " ON CONFLICT (vm_id) DO UPDATE SET highest_epoch = excluded.highest_epoch,"
     " standing = excluded.standing, handoff_id = excluded.handoff_id,"
-    " vmm_instance = excluded.vmm_instance, crc32 = excluded.crc32";
+    " vmm_instance = excluded.vmm_instance, crc32 = excluded.crc32,"
+    " owner_uid = excluded.owner_uid";
 // The numbers are those of Side and State. See Journal::Compact for the rule.
 constexpr char kDropEnded[] =
     "DELETE FROM handoffs WHERE changed_at_ns < ?1 AND ("
@@ -124,13 +132,14 @@ int64_t ChecksumOf(const HandoffRecord& record) {
 }
 
 int64_t ChecksumOf(const VmRecord& record) {
-  return Checksum()
-      .Add(record.vm_id)
+  Checksum checksum;
+  checksum.Add(record.vm_id)
       .Add(static_cast<int64_t>(record.highest_epoch))
       .Add(static_cast<int64_t>(record.standing))
       .Add(record.handoff_id)
-      .Add(record.vmm_instance)
-      .value();
+      .Add(record.vmm_instance);
+  if (record.owner_uid >= 0) checksum.Add(record.owner_uid);
+  return checksum.value();
 }
 
 HandoffRecord HandoffFrom(const Statement& row) {
@@ -173,7 +182,7 @@ absl::Status InTransaction(Database& database, const std::function<absl::Status(
 }  // namespace
 
 const std::vector<Migration>& Migrations() {
-  static const auto* const migrations = new std::vector<Migration>{Version1()};
+  static const auto* const migrations = new std::vector<Migration>{Version1(), Version2()};
   return *migrations;
 }
 
@@ -254,8 +263,12 @@ absl::StatusOr<Contents> ReadAll(Database& database) {
     const auto row = vms->Step();
     if (!row.ok()) return row.status();
     if (!*row) break;
-    VmRecord record{vms->Bytes(0), static_cast<uint64_t>(vms->Int(1)),
-                    static_cast<Standing>(vms->Int(2)), vms->Bytes(3), vms->Bytes(4)};
+    VmRecord record{vms->Bytes(0),
+                    static_cast<uint64_t>(vms->Int(1)),
+                    static_cast<Standing>(vms->Int(2)),
+                    vms->Bytes(3),
+                    vms->Bytes(4),
+                    vms->Int(6)};
     if (vms->Int(5) != ChecksumOf(record)) return WrongChecksum(absl::StrCat("VM ", record.vm_id));
     contents.vms.push_back(std::move(record));
   }
@@ -313,6 +326,7 @@ absl::Status Writer::Put(const Change& change) {
     put_vm_.BindText(4, record.handoff_id);
     put_vm_.BindBlob(5, record.vmm_instance);
     put_vm_.Bind(6, ChecksumOf(record));
+    put_vm_.Bind(7, record.owner_uid);
     if (absl::Status status = put_vm_.Run(); !status.ok()) return status;
   }
   return absl::OkStatus();

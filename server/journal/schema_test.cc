@@ -49,6 +49,29 @@ TEST_F(MigrateTest, BringsAnOlderFileUpAndKeepsWhatIsInIt) {
       << "this program does not know that version";
 }
 
+// What an agent of version 1 has left, which knew of no owners.
+TEST_F(MigrateTest, AFileOfVersion1IsBroughtUpAndItsVmsHaveNoOwner) {
+  ASSERT_TRUE(database_->Execute("ALTER TABLE vms DROP COLUMN owner_uid").ok());
+  ASSERT_TRUE(database_->Execute("PRAGMA user_version = 1").ok());
+  ASSERT_EQ(*CheckSchema(*database_), 1);
+  EXPECT_FALSE(ReadAll(*database_).ok());
+  ASSERT_TRUE(Migrate(*database_, 1, Migrations()).ok());
+  ASSERT_EQ(ReadAll(*database_)->vms.size(), 1u);
+  EXPECT_EQ(ReadAll(*database_)->vms.front(), vm_);
+  EXPECT_EQ(vm_.owner_uid, -1);
+}
+
+TEST_F(MigrateTest, AnOwnerIsKeptAndNotToBeForged) {
+  VmRecord owned = vm_;
+  owned.owner_uid = 107;
+  ASSERT_TRUE((*Writer::Prepare(*database_))->Put({std::nullopt, owned}).ok());
+  EXPECT_EQ(ReadAll(*database_)->vms.front(), owned);
+  for (const char* forgery : {"UPDATE vms SET owner_uid = 1000", "UPDATE vms SET owner_uid = -1"}) {
+    ASSERT_TRUE(database_->Execute(forgery).ok());
+    EXPECT_EQ(ReadAll(*database_).status().code(), absl::StatusCode::kDataLoss) << forgery;
+  }
+}
+
 TEST_F(MigrateTest, OneThatFailsChangesNothing) {
   const int version = *CheckSchema(*database_);
   const auto broken =

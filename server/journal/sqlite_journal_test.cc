@@ -350,7 +350,7 @@ TEST_F(SqliteJournalTest, ALogWithoutItsJournalIsDamage) {
 
 TEST_F(SqliteJournalTest, ANewerAgentsJournalIsLeftAlone) {
   MakeWithContents();
-  Sql("PRAGMA user_version = 2");
+  Sql("PRAGMA user_version = 3");
   const std::string bytes = Bytes();
   const auto journal = SqliteJournal::Open(path_);
   EXPECT_EQ(journal.status().code(), absl::StatusCode::kFailedPrecondition);

@@ -195,6 +195,26 @@ struct Metrics::Impl {
   Family<Counter>& handoff_changes =
       Counters(*registry, "tsc_agent_handoff_changes_total",
                "Handoffs that came into a state, by side and state.");
+  Family<Counter>& authorization_denied =
+      Counters(*registry, "tsc_agent_authorization_denied_total",
+               "Calls refused because their caller may not make them, by method.");
+  Counter& rate_limited =
+      Counters(*registry, "tsc_agent_rate_limited_total",
+               "Requests refused because their sender sends more than --max-request-rate.")
+          .Add({});
+  Counter& audit_write_errors =
+      Counters(*registry, "tsc_agent_audit_write_errors_total",
+               "Lines of the audit that its file did not take; they are in the log.")
+          .Add({});
+  Counter& connections_refused =
+      Counters(*registry, "tsc_agent_connections_refused_total",
+               "Connections to the callers' Unix socket that were closed at once, because their "
+               "user has too many or descriptors are short.")
+          .Add({});
+  Counter& registrations_denied =
+      Counters(*registry, "tsc_agent_vmm_registrations_denied_total",
+               "VMMs that were not let register a VM, because its id is another user's.")
+          .Add({});
   Counter& permit_violations =
       Counters(*registry, "tsc_agent_permit_violations_total",
                "Times that a VM was found running without the agent's permit.")
@@ -222,6 +242,7 @@ struct Metrics::Impl {
 
 void Metrics::Impl::MakeRpcs(const MetricsOptions& options) {
   for (const std::string& method : options.methods) {
+    authorization_denied.Add(Rpc(method));
     rpc_started.Add(Rpc(method));
     rpc_seconds.Add(Rpc(method), kLatencyBuckets);
     for (const std::string& code : options.codes)
@@ -345,6 +366,18 @@ void Metrics::RolledBack(bool restored) {
 void Metrics::HandoffChanged(const std::string& side, const std::string& state) {
   impl_->handoff_changes.Add({{"side", side}, {"state", state}}).Increment();
 }
+
+void Metrics::AuthorizationDenied(const std::string& method) {
+  impl_->authorization_denied.Add(impl_->Rpc(method)).Increment();
+}
+
+void Metrics::RateLimited() { impl_->rate_limited.Increment(); }
+
+void Metrics::AuditWriteFailed() { impl_->audit_write_errors.Increment(); }
+
+void Metrics::ConnectionRefused() { impl_->connections_refused.Increment(); }
+
+void Metrics::RegistrationDenied() { impl_->registrations_denied.Increment(); }
 
 void Metrics::PermitViolated() { impl_->permit_violations.Increment(); }
 

@@ -65,6 +65,16 @@ class Metrics {
 
   // A handoff came into `state` ("CAPTURED") on its `side` ("source").
   void HandoffChanged(const std::string& side, const std::string& state);
+  // A call was refused because its caller may not make it; `method` is one of the options'.
+  void AuthorizationDenied(const std::string& method);
+  // A request was refused because its sender sends too many.
+  void RateLimited();
+  // A line of the audit that its file did not take.
+  void AuditWriteFailed();
+  // A caller's connection to the Unix socket was closed at once.
+  void ConnectionRefused();
+  // A VMM was not let register: the id is another user's, or the policy's.
+  void RegistrationDenied();
   // A VM was found running without a permit.
   void PermitViolated();
   // The phase between a VM's TSCs was found changed, by no handoff.

@@ -214,12 +214,10 @@ void VmmListener::AddConnection(UniqueFd socket, registry::PortKind kind) {
     return;
   }
   Connection connection;
-  ucred peer = {};
-  socklen_t size = sizeof(peer);
   if (kind == registry::PortKind::kCooperative) {
-    if (getsockopt(socket.get(), SOL_SOCKET, SO_PEERCRED, &peer, &size) != 0) return;
-    connection.pid = peer.pid;
-    connection.uid = peer.uid;
+    auto peer = ReadPeerCredentials(socket.get());
+    if (!peer.has_value()) return;
+    connection.peer = *std::move(peer);
   }
   const int fd = socket.get();
   connection.socket = std::move(socket);
@@ -279,7 +277,7 @@ void VmmListener::Drop(int fd, const std::string& why) {
   } else {
     registry_.Remove(*connection.registered);
   }
-  if (options_.on_event) options_.on_event(connection.vm_id, connection.pid, why);
+  if (options_.on_event) options_.on_event(connection.vm_id, connection.peer.pid, why);
 }
 
 absl::Status VmmListener::OnMessage(Connection& connection) {
@@ -332,6 +330,7 @@ absl::Status VmmListener::OnHello(Connection& connection, const void* message, s
     return absl::InvalidArgumentError(
         absl::StrCat("HELLO has flags ", hello.flags, ", of which this agent knows ", kHelloFlags));
   }
+  if (absl::Status status = CheckMayRegister(connection, vm_id); !status.ok()) return status;
   connection.vm_id = vm_id;
   connection.vcpu_count = hello.vcpu_count;
   connection.flags = hello.flags;
@@ -364,15 +363,25 @@ absl::Status VmmListener::OnVcpus(Connection& connection, const void* message, s
   return absl::OkStatus();
 }
 
+absl::Status VmmListener::CheckMayRegister(const Connection& connection,
+                                           const std::string& vm_id) const {
+  if (!options_.may_register || connection.kind != registry::PortKind::kCooperative)
+    return absl::OkStatus();
+  return options_.may_register(connection.peer, vm_id);
+}
+
 absl::Status VmmListener::Register(Connection& connection) {
+  // Anew: it is what counts, and others have come since its first message.
+  if (absl::Status status = CheckMayRegister(connection, connection.vm_id); !status.ok())
+    return status;
   if (absl::Status status = check_.Check(connection.vm, connection.ids, connection.vcpus);
       !status.ok())
     return status;
   registry::VmIdentity identity;
   identity.vm_id = connection.vm_id;
   identity.vcpu_ids = connection.ids;
-  identity.vmm_pid = connection.pid;
-  identity.vmm_uid = connection.uid;
+  identity.vmm_pid = connection.peer.pid;
+  identity.vmm_uid = connection.peer.uid;
   identity.port = connection.kind;
   identity.registered_at_ns = RealtimeNs();
   identity.awaits_handoff = (connection.flags & TSC_WIRE_AWAITS_HANDOFF) != 0;
@@ -405,7 +414,7 @@ absl::Status VmmListener::Register(Connection& connection) {
   epoll_ctl(epoll_.get(), EPOLL_CTL_MOD, fd, &event);
   connection.registered = vm;
   --handshakes_;
-  if (options_.on_event) options_.on_event(connection.vm_id, connection.pid, "registered");
+  if (options_.on_event) options_.on_event(connection.vm_id, connection.peer.pid, "registered");
   Failpoint("listener.welcome.sent");
   GiveFirstPermit(vm);
   Failpoint("listener.permit.sent");

@@ -19,6 +19,7 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "server/base/peer_credentials.h"
 #include "server/base/socket_lock.h"
 #include "server/base/unique_fd.h"
 #include "server/port/descriptor_check.h"
@@ -34,6 +35,11 @@ class VmmListener {
     // Told of each event in a sentence; called from the listener's thread.
     std::function<void(const std::string& vm_id, int32_t pid, const std::string& what)> on_event =
         nullptr;
+    // Whether this process may register a VM of that id; a sentence that says why not, otherwise.
+    // Called from the listener's thread; must be quick. Not called for VMMs of this process. Empty:
+    // whoever can connect may.
+    std::function<absl::Status(const PeerCredentials& peer, const std::string& vm_id)>
+        may_register = nullptr;
     // Sends the VM its first permit, without which it does not run. Called from the listener's
     // thread when the registry has the VM; must be quick. Empty: the listener grants it itself,
     // unless the VM awaits a handoff.
@@ -66,8 +72,7 @@ class VmmListener {
   struct Connection {
     UniqueFd socket;  // until the port takes it over
     registry::PortKind kind = registry::PortKind::kCooperative;
-    int32_t pid = 0;
-    uint32_t uid = 0;
+    PeerCredentials peer;  // of this process, unless it is cooperative
     Clock::time_point deadline;
     std::string vm_id;
     uint32_t vcpu_count = 0;
@@ -94,6 +99,7 @@ class VmmListener {
                        std::vector<UniqueFd> fds);
   absl::Status OnVcpus(Connection& connection, const void* message, size_t size,
                        std::vector<UniqueFd> fds);
+  absl::Status CheckMayRegister(const Connection& connection, const std::string& vm_id) const;
   absl::Status Register(Connection& connection);
   void GiveFirstPermit(const std::shared_ptr<registry::RegisteredVm>& vm);
   int NextTimeoutMs() const;

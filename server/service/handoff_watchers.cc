@@ -22,11 +22,16 @@ grpc::Status Stopping() {
 // HandoffWatchers' (Publish), never around it.
 class HandoffWatchers::Stream final : public grpc::ServerWriteReactor<v1::WatchHandoffsResponse> {
  public:
-  Stream(HandoffWatchers& owner, std::string vm_id, std::function<void(const grpc::Status&)> done)
-      : owner_(owner), vm_id_(std::move(vm_id)), done_(std::move(done)) {}
+  Stream(HandoffWatchers& owner, const Request& request)
+      : owner_(owner),
+        wants_(request.wants),
+        still_permitted_(request.still_permitted),
+        done_(request.done) {}
+
+  bool still_permitted() const { return still_permitted_(); }
 
   void Push(const v1::Handoff& handoff, bool initial) {
-    if (!vm_id_.empty() && handoff.vm_id() != vm_id_) return;
+    if (!wants_(handoff.vm_id())) return;
     const std::lock_guard<std::mutex> lock(mutex_);
     if (finished_) return;
     if (queue_.size() >= kMaxQueued) {
@@ -79,7 +84,8 @@ class HandoffWatchers::Stream final : public grpc::ServerWriteReactor<v1::WatchH
   }
 
   HandoffWatchers& owner_;
-  const std::string vm_id_;
+  const std::function<bool(const std::string&)> wants_;
+  const std::function<bool()> still_permitted_;
   const std::function<void(const grpc::Status&)> done_;
   std::mutex mutex_;
   std::deque<v1::WatchHandoffsResponse> queue_;  // guarded by mutex_
@@ -89,19 +95,20 @@ class HandoffWatchers::Stream final : public grpc::ServerWriteReactor<v1::WatchH
 };
 
 grpc::ServerWriteReactor<v1::WatchHandoffsResponse>* HandoffWatchers::Watch(
-    const std::string& vm_id, const std::function<std::vector<v1::Handoff>()>& pending,
-    std::function<void(const grpc::Status&)> done) {
-  auto* stream = new Stream(*this, vm_id, std::move(done));
+    const Request& request) {
+  auto* stream = new Stream(*this, request);
   const std::lock_guard<std::mutex> lock(mutex_);
   if (stopped_) {
     stream->End(Stopping());
+  } else if (!request.refused.ok()) {
+    stream->End(ToGrpcStatus(request.refused));
   } else if (streams_.size() >= kMaxStreams) {
     stream->End(ToGrpcStatus(Error(Reason::kLimitExceeded,
                                    absl::StrCat(kMaxStreams, " callers watch already"),
                                    {{"limit", "WatchHandoffs streams"}})));
   } else {
     streams_.insert(stream);
-    for (const v1::Handoff& handoff : pending()) stream->Push(handoff, true);
+    for (const v1::Handoff& handoff : request.pending()) stream->Push(handoff, true);
   }
   return stream;
 }
@@ -114,6 +121,16 @@ bool HandoffWatchers::any() const {
 void HandoffWatchers::Publish(const v1::Handoff& handoff) {
   const std::lock_guard<std::mutex> lock(mutex_);
   for (Stream* stream : streams_) stream->Push(handoff, false);
+}
+
+void HandoffWatchers::Recheck() {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  for (Stream* stream : streams_) {
+    if (!stream->still_permitted())
+      stream->End(ToGrpcStatus(Error(Reason::kNotAuthorized,
+                                     "the agent's policy has changed, and does not let this "
+                                     "caller watch any more")));
+  }
 }
 
 void HandoffWatchers::Stop() {

@@ -13,6 +13,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "tschandoff/v1/tsc_agent.pb.h"
 
 namespace tsc_handoff::service {
@@ -24,18 +25,28 @@ class HandoffWatchers {
   // Messages that a stream may be behind.
   static constexpr size_t kMaxQueued = 4096;
 
-  // Begins a stream of the handoffs of `vm_id` (empty: all) with those that `pending` returns; it
-  // is called when nothing can slip through between it and the first change. `done` is called at
-  // its end.
-  grpc::ServerWriteReactor<tschandoff::v1::WatchHandoffsResponse>* Watch(
-      const std::string& vm_id,
-      const std::function<std::vector<tschandoff::v1::Handoff>()>& pending,
-      std::function<void(const grpc::Status&)> done);
+  struct Request {
+    absl::Status refused;  // not OK: the stream ends with it at once
+    // Whether the stream is to have the handoffs of this VM; asked for each message, with a lock
+    // held.
+    std::function<bool(const std::string& vm_id)> wants;
+    // Whether it may go on; asked by Recheck.
+    std::function<bool()> still_permitted;
+    // The handoffs to begin with; called when nothing can slip through between it and the first
+    // change.
+    std::function<std::vector<tschandoff::v1::Handoff>()> pending;
+    std::function<void(const grpc::Status&)> done;  // called at the stream's end
+  };
+
+  // Begins a stream.
+  grpc::ServerWriteReactor<tschandoff::v1::WatchHandoffsResponse>* Watch(const Request& request);
 
   // Whether anybody watches; a change need not be converted for nobody.
   bool any() const;
   // A change that is durable. Never blocks on a stream.
   void Publish(const tschandoff::v1::Handoff& handoff);
+  // Ends the streams that may not go on, with NOT_AUTHORIZED.
+  void Recheck();
   // Ends all streams, and those that come later.
   void Stop();
 

@@ -2,6 +2,7 @@
 
 #include <utility>
 
+#include "absl/strings/escaping.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
@@ -43,6 +44,31 @@ absl::Status CheckDeadline(const CallInfo& call) {
   return Error(Reason::kRequestInvalid,
                "calls that change something need a deadline; set one, such as 10 s",
                {{"field", "deadline"}});
+}
+
+bool MaySee(const CallInfo& call, const std::string& vm_id) {
+  return !call.may_see || call.may_see(vm_id);
+}
+
+// Of one that was aborted before this agent heard of its state, only the ticket names the VM.
+const std::string& VmOf(const journal::HandoffRecord& record) {
+  return record.vm_id.empty() ? record.ticket.destination_vm_id : record.vm_id;
+}
+
+absl::Status HandoffNotFound(const std::string& handoff_id) {
+  return Error(Reason::kHandoffNotFound, absl::StrCat("this agent knows no handoff ", handoff_id),
+               {{"handoff_id", handoff_id}});
+}
+
+// For the audit.
+std::string DigestOf(const v1::TscState& state) {
+  return absl::BytesToHexString(Sha256(state.payload()));
+}
+
+void NoteHandoff(const CallInfo& call, const handoff::HandoffView& view) {
+  if (call.note == nullptr) return;
+  call.note->vm_id = VmOf(*view.record);
+  call.note->epoch = view.record->ticket.epoch;
 }
 
 absl::StatusOr<Side> SideOf(v1::Handoff::Side side) {
@@ -101,14 +127,25 @@ v1::Vm RpcHandlers::Describe(const registry::RegisteredVm& vm) const {
   return ToProto(vm, parts_.handoffs.StandingOf(vm), observation);
 }
 
-absl::Status RpcHandlers::ListVms(const v1::ListVmsRequest& request,
+absl::Status RpcHandlers::CheckMaySee(const CallInfo& call, const std::string& handoff_id) const {
+  if (!call.may_see) return absl::OkStatus();
+  for (const Side side : {Side::kSource, Side::kDestination}) {
+    const std::string vm_id = parts_.handoffs.VmIdOf(handoff_id, side);
+    if (!vm_id.empty() && !call.may_see(vm_id)) return HandoffNotFound(handoff_id);
+  }
+  return absl::OkStatus();
+}
+
+absl::Status RpcHandlers::ListVms(const CallInfo& call, const v1::ListVmsRequest& request,
                                   v1::ListVmsResponse& response) {
   if (absl::Status status = CheckPageSize(request.page_size(), kMaxVmPage); !status.ok())
     return status;
   if (!request.page_token().empty() && !CheckId("page_token", request.page_token()).ok())
     return WrongPageToken();
   const size_t page_size = request.page_size() == 0 ? kDefaultVmPage : request.page_size();
-  const auto vms = parts_.registry.List(request.page_token(), page_size + 1);
+  const size_t all = call.may_see ? parts_.registry.size() : page_size + 1;
+  auto vms = parts_.registry.List(request.page_token(), all);
+  std::erase_if(vms, [&](const auto& vm) { return !MaySee(call, vm->identity().vm_id); });
   for (size_t i = 0; i < vms.size() && i < page_size; ++i) *response.add_vms() = Describe(*vms[i]);
   if (vms.size() > page_size) response.set_next_page_token(vms[page_size - 1]->identity().vm_id);
   return absl::OkStatus();
@@ -133,7 +170,9 @@ absl::Status RpcHandlers::GetTscState(const CallInfo& call, const v1::GetTscStat
                                       v1::GetTscStateResponse& response) {
   Failpoint("rpc.get_tsc_state.received");
   const OnBehalfOf whom(Whom("GetTscState", request.handoff_id()));
+  if (call.note != nullptr) call.note->handoff_id = request.handoff_id();
   absl::Status status = Capture(call, request, response);
+  if (status.ok() && call.note != nullptr) call.note->state_sha256 = DigestOf(response.state());
   Failpoint("rpc.get_tsc_state.answering");
   if (parts_.metrics != nullptr) parts_.metrics->CaptureDone(ReasonLabel(status));
   CountFault(status);
@@ -160,6 +199,8 @@ absl::Status RpcHandlers::Capture(const CallInfo& call, const v1::GetTscStateReq
   capture.cancelled = call.cancelled;
   capture.afterwards = call.afterwards;
   capture.encode = [&](const handoff::CaptureOutcome& outcome) {
+    if (call.note != nullptr && outcome.state.handoff.has_value())
+      call.note->epoch = outcome.state.handoff->epoch;
     if (parts_.metrics != nullptr)
       parts_.metrics->StepTook(metrics::Step::kCaptureRead, absl::Nanoseconds(outcome.read_ns));
     response = ToProto(outcome);
@@ -178,6 +219,7 @@ absl::Status RpcHandlers::SetTscState(const CallInfo& call, const v1::SetTscStat
                                       v1::SetTscStateResponse& response) {
   Failpoint("rpc.set_tsc_state.received");
   absl::Status status = CheckDeadline(call);
+  if (call.note != nullptr) call.note->state_sha256 = DigestOf(request.state());
   if (status.ok()) status = Apply(call, request, response);
   Failpoint("rpc.set_tsc_state.answering");
   if (!status.ok()) response.Clear();
@@ -192,6 +234,10 @@ absl::Status RpcHandlers::Apply(const CallInfo& call, const v1::SetTscStateReque
   if (!apply.ok()) return apply.status();
   const auto& ticket = apply->state.handoff;
   const OnBehalfOf whom(Whom("SetTscState", ticket.has_value() ? ticket->handoff_id : ""));
+  if (call.note != nullptr && ticket.has_value()) {
+    call.note->handoff_id = ticket->handoff_id;
+    call.note->epoch = ticket->epoch;
+  }
   apply->time_left_ns = call.time_left_ns;
   if (!apply->state.handoff.has_value()) {
     auto outcome = parts_.handoffs.ApplyPlain(*apply);
@@ -250,6 +296,11 @@ absl::Status RpcHandlers::CommitHandoff(const CallInfo& call,
     return status;
   auto side = SideOf(request.side());
   if (!side.ok()) return side.status();
+  if (call.note != nullptr) {
+    call.note->handoff_id = request.handoff_id();
+    call.note->vm_id = parts_.handoffs.VmIdOf(request.handoff_id(), *side);
+  }
+  if (absl::Status status = CheckMaySee(call, request.handoff_id()); !status.ok()) return status;
   Failpoint("rpc.commit_handoff.received");
   const OnBehalfOf whom(Whom("CommitHandoff", request.handoff_id()));
   const Stopwatch watch;
@@ -261,6 +312,7 @@ absl::Status RpcHandlers::CommitHandoff(const CallInfo& call,
   Failpoint("rpc.commit_handoff.answering");
   if (!view.ok()) return view.status();
   *response.mutable_handoff() = ToProto(*view);
+  NoteHandoff(call, *view);
   return absl::OkStatus();
 }
 
@@ -271,11 +323,18 @@ absl::Status RpcHandlers::AbortHandoff(const CallInfo& call, const v1::AbortHand
     return status;
   auto side = SideOf(request.side());
   if (!side.ok()) return side.status();
+  if (call.note != nullptr) {
+    call.note->handoff_id = request.handoff_id();
+    call.note->vm_id = parts_.handoffs.VmIdOf(request.handoff_id(), *side);
+  }
+  if (absl::Status status = CheckMaySee(call, request.handoff_id()); !status.ok()) return status;
   handoff::AbortCall abort{request.handoff_id(), *side, request.abort_proof(), std::nullopt,
                            call.cancelled};
   if (request.has_ticket()) {
     auto ticket = TicketFromProto(request.ticket());
     if (!ticket.ok()) return ticket.status();
+    // A handoff that is not known here can be barred by its ticket, which names the VM.
+    if (!MaySee(call, ticket->destination_vm_id)) return HandoffNotFound(request.handoff_id());
     abort.ticket = *std::move(ticket);
   }
   Failpoint("rpc.abort_handoff.received");
@@ -288,6 +347,7 @@ absl::Status RpcHandlers::AbortHandoff(const CallInfo& call, const v1::AbortHand
   Failpoint("rpc.abort_handoff.answering");
   if (!view.ok()) return view.status();
   *response.mutable_handoff() = ToProto(*view);
+  NoteHandoff(call, *view);
   return absl::OkStatus();
 }
 
@@ -305,7 +365,8 @@ absl::Status RpcHandlers::ReclaimVm(const CallInfo& call, const v1::ReclaimVmReq
                  {{"field", "epoch_above"}});
   }
   const OnBehalfOf whom(Whom("ReclaimVm", request.handoff_id()));
-  return Settle({handoff::Claim::kReclaim, request.vm_id(), request.handoff_id(),
+  return Settle(call,
+                {handoff::Claim::kReclaim, request.vm_id(), request.handoff_id(),
                  request.epoch_above(), call.cancelled},
                 response);
 }
@@ -313,14 +374,18 @@ absl::Status RpcHandlers::ReclaimVm(const CallInfo& call, const v1::ReclaimVmReq
 absl::Status RpcHandlers::DisownVm(const CallInfo& call, const v1::DisownVmRequest& request,
                                    v1::DisownVmResponse& response) {
   if (absl::Status status = CheckClaim(call, request); !status.ok()) return status;
-  return Settle({handoff::Claim::kDisown, request.vm_id(), request.handoff_id(), 0, call.cancelled},
+  return Settle(call,
+                {handoff::Claim::kDisown, request.vm_id(), request.handoff_id(), 0, call.cancelled},
                 response);
 }
 
 template <typename Response>
-absl::Status RpcHandlers::Settle(const handoff::ClaimCall& claim, Response& response) {
+absl::Status RpcHandlers::Settle(const CallInfo& call, const handoff::ClaimCall& claim,
+                                 Response& response) {
+  if (call.note != nullptr) call.note->handoff_id = claim.handoff_id;
   const auto outcome = parts_.handoffs.SettleClaim(claim);
   if (!outcome.ok()) return outcome.status();
+  if (call.note != nullptr) call.note->epoch = outcome->epoch;
   response.set_epoch(outcome->epoch);
   response.set_repeated(outcome->repeated);
   if (!outcome->repeated) {
@@ -333,10 +398,11 @@ absl::Status RpcHandlers::Settle(const handoff::ClaimCall& claim, Response& resp
   return absl::OkStatus();
 }
 
-absl::Status RpcHandlers::GetHandoff(const v1::GetHandoffRequest& request,
+absl::Status RpcHandlers::GetHandoff(const CallInfo& call, const v1::GetHandoffRequest& request,
                                      v1::GetHandoffResponse& response) {
   if (absl::Status status = CheckId("handoff_id", request.handoff_id()); !status.ok())
     return status;
+  if (absl::Status status = CheckMaySee(call, request.handoff_id()); !status.ok()) return status;
   const auto source = parts_.handoffs.Get(request.handoff_id(), Side::kSource);
   const auto destination = parts_.handoffs.Get(request.handoff_id(), Side::kDestination);
   if (source.record != nullptr) *response.mutable_source() = ToProto(source);
@@ -344,12 +410,10 @@ absl::Status RpcHandlers::GetHandoff(const v1::GetHandoffRequest& request,
   if (response.has_source() || response.has_destination()) return absl::OkStatus();
   const std::string reason = parts_.journal.unavailable_reason();
   if (!reason.empty()) return Error(Reason::kJournalUnavailable, reason);
-  return Error(Reason::kHandoffNotFound,
-               absl::StrCat("this agent knows no handoff ", request.handoff_id()),
-               {{"handoff_id", request.handoff_id()}});
+  return HandoffNotFound(request.handoff_id());
 }
 
-absl::Status RpcHandlers::ListHandoffs(const v1::ListHandoffsRequest& request,
+absl::Status RpcHandlers::ListHandoffs(const CallInfo& call, const v1::ListHandoffsRequest& request,
                                        v1::ListHandoffsResponse& response) {
   if (absl::Status status = CheckPageSize(request.page_size(), kMaxHandoffPage); !status.ok())
     return status;
@@ -364,8 +428,9 @@ absl::Status RpcHandlers::ListHandoffs(const v1::ListHandoffsRequest& request,
       (!absl::SimpleAtoi(request.page_token(), &query.before) || query.before == 0))
     return WrongPageToken();
   const size_t page_size = request.page_size() == 0 ? kDefaultHandoffPage : request.page_size();
-  query.limit = page_size + 1;
-  const auto views = parts_.handoffs.List(query);
+  query.limit = call.may_see ? SIZE_MAX : page_size + 1;
+  auto views = parts_.handoffs.List(query);
+  std::erase_if(views, [&](const auto& view) { return !MaySee(call, VmOf(*view.record)); });
   for (size_t i = 0; i < views.size() && i < page_size; ++i)
     *response.add_handoffs() = ToProto(views[i]);
   if (views.size() > page_size)

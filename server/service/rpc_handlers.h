@@ -22,6 +22,7 @@
 #include "server/metrics/metrics.h"
 #include "server/observe/observations.h"
 #include "server/registry/vm_registry.h"
+#include "server/service/call_note.h"
 #include "server/service/reload.h"
 #include "tschandoff/v1/tsc_agent.pb.h"
 
@@ -34,6 +35,10 @@ struct CallInfo {
   std::function<bool()> cancelled;  // empty: never
   // Takes what is to be done when the caller has his answer. Empty: it is done at once.
   std::function<void(std::function<void()>)> afterwards;
+  // Which VMs there are for this caller. Empty: all. That he may do something with the VM that his
+  // request names has been found out before.
+  std::function<bool(const std::string& vm_id)> may_see = {};
+  CallNote* note = nullptr;  // OPTIONAL. Takes what the call was about
 };
 
 class RpcHandlers {
@@ -58,7 +63,7 @@ class RpcHandlers {
   explicit RpcHandlers(const Parts& parts) : parts_(parts) {}
 
   absl::Status GetHostInfo(tschandoff::v1::GetHostInfoResponse& response);
-  absl::Status ListVms(const tschandoff::v1::ListVmsRequest& request,
+  absl::Status ListVms(const CallInfo& call, const tschandoff::v1::ListVmsRequest& request,
                        tschandoff::v1::ListVmsResponse& response);
   // Blocks.
   absl::Status GetVm(const tschandoff::v1::GetVmRequest& request,
@@ -83,9 +88,10 @@ class RpcHandlers {
   // Blocks.
   absl::Status DisownVm(const CallInfo& call, const tschandoff::v1::DisownVmRequest& request,
                         tschandoff::v1::DisownVmResponse& response);
-  absl::Status GetHandoff(const tschandoff::v1::GetHandoffRequest& request,
+  absl::Status GetHandoff(const CallInfo& call, const tschandoff::v1::GetHandoffRequest& request,
                           tschandoff::v1::GetHandoffResponse& response);
-  absl::Status ListHandoffs(const tschandoff::v1::ListHandoffsRequest& request,
+  absl::Status ListHandoffs(const CallInfo& call,
+                            const tschandoff::v1::ListHandoffsRequest& request,
                             tschandoff::v1::ListHandoffsResponse& response);
   absl::Status Drain(const CallInfo& call, const tschandoff::v1::DrainRequest& request,
                      tschandoff::v1::DrainResponse& response);
@@ -102,7 +108,9 @@ class RpcHandlers {
   absl::Status Apply(const CallInfo& call, const tschandoff::v1::SetTscStateRequest& request,
                      tschandoff::v1::SetTscStateResponse& response);
   template <typename Response>
-  absl::Status Settle(const handoff::ClaimCall& claim, Response& response);
+  absl::Status Settle(const CallInfo& call, const handoff::ClaimCall& claim, Response& response);
+  // Not OK: for this caller there is no such handoff.
+  absl::Status CheckMaySee(const CallInfo& call, const std::string& handoff_id) const;
   void Applied(const std::string& vm_id, const handoff::ApplyOutcome& outcome);
   void CountFault(const absl::Status& status);
   void PhaseDone(metrics::Phase phase, const absl::Status& status, const Stopwatch& watch);

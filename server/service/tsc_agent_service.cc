@@ -47,16 +47,52 @@ class CallScope {
   const LogContext log_;
 };
 
-CallInfo InfoOf(const grpc::CallbackServerContext& context) {
-  CallInfo info;
-  const auto left = context.deadline() - std::chrono::system_clock::now();
-  if (left < kLongestDeadline)
-    info.time_left_ns = std::chrono::duration_cast<std::chrono::nanoseconds>(left).count();
-  info.cancelled = [&context] { return context.IsCancelled(); };
-  return info;
+// Who and from where, for the log.
+std::string PeerOf(const Admission& admission) {
+  return absl::StrCat(NameOf(*admission.caller), " (", OriginOf(*admission.caller), ")");
+}
+
+void LogRefusal(const Admission& admission, const char* method, const absl::Status& status) {
+  // The caller knows of what he asked; here it says which VM and handoff that was.
+  const Metadata about = MetadataOf(status);
+  const auto value = [&](const char* key) {
+    const auto found = about.find(key);
+    return found == about.end() ? std::string() : found->second;
+  };
+  const LogContext named(
+      {{"vm", value("vm_id")}, {"handoff", value("handoff_id")}, {"epoch", value("epoch")}});
+  LogLimited(LogLevel::kWarn, "refused",
+             {{"rpc", method},
+              {"peer", PeerOf(admission)},
+              {"reason", ReasonLabel(status)},
+              {"why", status.message()}});
 }
 
 }  // namespace
+
+// A call from its arrival to its answer.
+struct TscAgentService::Call {
+  grpc::CallbackServerContext* const context;
+  grpc::ServerUnaryReactor* const reactor;
+  const char* const method;
+  const absl::Time started;
+  const Admission admission;
+  const bool wants_note;
+  CallNote note;
+
+  CallInfo Info() {
+    CallInfo info;
+    const auto left = context->deadline() - std::chrono::system_clock::now();
+    if (left < kLongestDeadline)
+      info.time_left_ns = std::chrono::duration_cast<std::chrono::nanoseconds>(left).count();
+    info.cancelled = [this] { return context->IsCancelled(); };
+    // As long as the call lasts.
+    if (!admission.vms.all)
+      info.may_see = [this](const std::string& vm_id) { return admission.vms.Holds(vm_id); };
+    if (wants_note) info.note = &note;
+    return info;
+  }
+};
 
 TscAgentService::~TscAgentService() { const std::lock_guard<std::mutex> here(here_); }
 
@@ -76,6 +112,8 @@ void TscAgentService::Changed(const journal::HandoffRecord& record) {
   watchers_.Publish(ToProto(view));
 }
 
+void TscAgentService::PolicyChanged() { watchers_.Recheck(); }
+
 void TscAgentService::Stop() {
   stopping_ = true;
   watchers_.Stop();
@@ -84,95 +122,105 @@ void TscAgentService::Stop() {
 grpc::ServerUnaryReactor* TscAgentService::GetHostInfo(grpc::CallbackServerContext* context,
                                                        const v1::GetHostInfoRequest* /*request*/,
                                                        v1::GetHostInfoResponse* response) {
-  return RunHere(context, "GetHostInfo",
-                 [this, response] { return parts_.handlers.GetHostInfo(*response); });
+  return RunHere(Begin(context, "GetHostInfo", ""), [this, response](const CallInfo&) {
+    return parts_.handlers.GetHostInfo(*response);
+  });
 }
 
 grpc::ServerUnaryReactor* TscAgentService::ListVms(grpc::CallbackServerContext* context,
                                                    const v1::ListVmsRequest* request,
                                                    v1::ListVmsResponse* response) {
-  return RunHere(context, "ListVms", [this, request, response] {
-    return parts_.handlers.ListVms(*request, *response);
+  return RunHere(Begin(context, "ListVms", ""), [this, request, response](const CallInfo& info) {
+    return parts_.handlers.ListVms(info, *request, *response);
   });
 }
 
 grpc::ServerUnaryReactor* TscAgentService::GetVm(grpc::CallbackServerContext* context,
                                                  const v1::GetVmRequest* request,
                                                  v1::GetVmResponse* response) {
-  return RunInPool(context, "GetVm", [this, request, response] {
-    return parts_.handlers.GetVm(*request, *response);
-  });
+  return RunInPool(Begin(context, "GetVm", request->vm_id()),
+                   [this, request, response](const CallInfo&) {
+                     return parts_.handlers.GetVm(*request, *response);
+                   });
 }
 
 grpc::ServerUnaryReactor* TscAgentService::GetTscState(grpc::CallbackServerContext* context,
                                                        const v1::GetTscStateRequest* request,
                                                        v1::GetTscStateResponse* response) {
-  return RunStep(context, "GetTscState", [this, request, response](const CallInfo& call) {
-    return parts_.handlers.GetTscState(call, *request, *response);
-  });
+  return RunStep(Begin(context, "GetTscState", request->vm_id()),
+                 [this, request, response](const CallInfo& info) {
+                   return parts_.handlers.GetTscState(info, *request, *response);
+                 });
 }
 
 grpc::ServerUnaryReactor* TscAgentService::SetTscState(grpc::CallbackServerContext* context,
                                                        const v1::SetTscStateRequest* request,
                                                        v1::SetTscStateResponse* response) {
-  return RunStep(context, "SetTscState", [this, request, response](const CallInfo& call) {
-    return parts_.handlers.SetTscState(call, *request, *response);
-  });
+  return RunStep(Begin(context, "SetTscState", request->vm_id()),
+                 [this, request, response](const CallInfo& info) {
+                   return parts_.handlers.SetTscState(info, *request, *response);
+                 });
 }
 
 grpc::ServerUnaryReactor* TscAgentService::CommitHandoff(grpc::CallbackServerContext* context,
                                                          const v1::CommitHandoffRequest* request,
                                                          v1::CommitHandoffResponse* response) {
-  return RunStep(context, "CommitHandoff", [this, request, response](const CallInfo& call) {
-    return parts_.handlers.CommitHandoff(call, *request, *response);
-  });
+  return RunStep(Begin(context, "CommitHandoff", ""),
+                 [this, request, response](const CallInfo& info) {
+                   return parts_.handlers.CommitHandoff(info, *request, *response);
+                 });
 }
 
 grpc::ServerUnaryReactor* TscAgentService::AbortHandoff(grpc::CallbackServerContext* context,
                                                         const v1::AbortHandoffRequest* request,
                                                         v1::AbortHandoffResponse* response) {
-  return RunStep(context, "AbortHandoff", [this, request, response](const CallInfo& call) {
-    return parts_.handlers.AbortHandoff(call, *request, *response);
-  });
+  return RunStep(Begin(context, "AbortHandoff", ""),
+                 [this, request, response](const CallInfo& info) {
+                   return parts_.handlers.AbortHandoff(info, *request, *response);
+                 });
 }
 
 grpc::ServerUnaryReactor* TscAgentService::ReclaimVm(grpc::CallbackServerContext* context,
                                                      const v1::ReclaimVmRequest* request,
                                                      v1::ReclaimVmResponse* response) {
-  return RunStep(context, "ReclaimVm", [this, request, response](const CallInfo& call) {
-    return parts_.handlers.ReclaimVm(call, *request, *response);
-  });
+  return RunStep(Begin(context, "ReclaimVm", request->vm_id()),
+                 [this, request, response](const CallInfo& info) {
+                   return parts_.handlers.ReclaimVm(info, *request, *response);
+                 });
 }
 
 grpc::ServerUnaryReactor* TscAgentService::DisownVm(grpc::CallbackServerContext* context,
                                                     const v1::DisownVmRequest* request,
                                                     v1::DisownVmResponse* response) {
-  return RunStep(context, "DisownVm", [this, request, response](const CallInfo& call) {
-    return parts_.handlers.DisownVm(call, *request, *response);
-  });
+  return RunStep(Begin(context, "DisownVm", request->vm_id()),
+                 [this, request, response](const CallInfo& info) {
+                   return parts_.handlers.DisownVm(info, *request, *response);
+                 });
 }
 
 grpc::ServerUnaryReactor* TscAgentService::GetHandoff(grpc::CallbackServerContext* context,
                                                       const v1::GetHandoffRequest* request,
                                                       v1::GetHandoffResponse* response) {
-  return RunHere(context, "GetHandoff", [this, request, response] {
-    return parts_.handlers.GetHandoff(*request, *response);
+  return RunHere(Begin(context, "GetHandoff", ""), [this, request, response](const CallInfo& info) {
+    return parts_.handlers.GetHandoff(info, *request, *response);
   });
 }
 
 grpc::ServerUnaryReactor* TscAgentService::ListHandoffs(grpc::CallbackServerContext* context,
                                                         const v1::ListHandoffsRequest* request,
                                                         v1::ListHandoffsResponse* response) {
-  return RunHere(context, "ListHandoffs", [this, request, response] {
-    return parts_.handlers.ListHandoffs(*request, *response);
-  });
+  return RunHere(Begin(context, "ListHandoffs", request->vm_id()),
+                 [this, request, response](const CallInfo& info) {
+                   return parts_.handlers.ListHandoffs(info, *request, *response);
+                 });
 }
 
 grpc::ServerWriteReactor<v1::WatchHandoffsResponse>* TscAgentService::WatchHandoffs(
-    grpc::CallbackServerContext* /*context*/, const v1::WatchHandoffsRequest* request) {
+    grpc::CallbackServerContext* context, const v1::WatchHandoffsRequest* request) {
   parts_.metrics.RpcStarted(kWatchHandoffs);
   const absl::Time started = absl::Now();
   const std::string vm_id = request->vm_id();
+  const Admission admission = parts_.guard.Admit(*context, kWatchHandoffs, vm_id);
   const auto pending = [&] {
     handoff::ListQuery query;
     query.vm_id = vm_id;
@@ -184,22 +232,36 @@ grpc::ServerWriteReactor<v1::WatchHandoffsResponse>* TscAgentService::WatchHando
     std::reverse(handoffs.begin(), handoffs.end());  // as they were begun
     return handoffs;
   };
-  return watchers_.Watch(vm_id, pending, [this, started](const grpc::Status& status) {
+  HandoffWatchers::Request watch;
+  watch.refused = admission.status;
+  watch.wants = [this, vm_id, admission](const std::string& id) {
+    return (vm_id.empty() || id == vm_id) && parts_.guard.MayStill(admission).vms.Holds(id);
+  };
+  watch.still_permitted = [this, admission] { return parts_.guard.MayStill(admission).permitted; };
+  watch.pending = pending;
+  watch.done = [this, started](const grpc::Status& status) {
     parts_.metrics.RpcHandled(kWatchHandoffs, CodeName(status.error_code()), absl::Now() - started);
-  });
+  };
+  if (!admission.status.ok()) {
+    LogRefusal(admission, kWatchHandoffs, admission.status);
+    parts_.guard.Ended(admission, kWatchHandoffs, {.vm_id = vm_id}, admission.status,
+                       absl::Now() - started);
+  }
+  return watchers_.Watch(watch);
 }
 
 grpc::ServerUnaryReactor* TscAgentService::ProbeClock(grpc::CallbackServerContext* context,
                                                       const v1::ProbeClockRequest* /*request*/,
                                                       v1::ProbeClockResponse* response) {
-  return RunHere(context, "ProbeClock",
-                 [this, response] { return parts_.handlers.ProbeClock(*response); });
+  return RunHere(Begin(context, "ProbeClock", ""), [this, response](const CallInfo&) {
+    return parts_.handlers.ProbeClock(*response);
+  });
 }
 
 grpc::ServerUnaryReactor* TscAgentService::CompareClocks(grpc::CallbackServerContext* context,
                                                          const v1::CompareClocksRequest* request,
                                                          v1::CompareClocksResponse* response) {
-  return RunInPool(context, "CompareClocks", [this, request, response] {
+  return RunInPool(Begin(context, "CompareClocks", ""), [this, request, response](const CallInfo&) {
     return parts_.handlers.CompareClocks(*request, *response);
   });
 }
@@ -207,93 +269,92 @@ grpc::ServerUnaryReactor* TscAgentService::CompareClocks(grpc::CallbackServerCon
 grpc::ServerUnaryReactor* TscAgentService::Drain(grpc::CallbackServerContext* context,
                                                  const v1::DrainRequest* request,
                                                  v1::DrainResponse* response) {
-  return RunHere(context, "Drain", [this, context, request, response] {
-    return parts_.handlers.Drain(InfoOf(*context), *request, *response);
+  return RunHere(Begin(context, "Drain", ""), [this, request, response](const CallInfo& info) {
+    return parts_.handlers.Drain(info, *request, *response);
   });
 }
 
 grpc::ServerUnaryReactor* TscAgentService::Reload(grpc::CallbackServerContext* context,
                                                   const v1::ReloadRequest* /*request*/,
                                                   v1::ReloadResponse* response) {
-  return RunInPool(context, "Reload", [this, context, response] {
-    return parts_.handlers.Reload(InfoOf(*context), *response);
+  return RunInPool(Begin(context, "Reload", ""), [this, response](const CallInfo& info) {
+    return parts_.handlers.Reload(info, *response);
   });
 }
 
-grpc::ServerUnaryReactor* TscAgentService::RunHere(grpc::CallbackServerContext* context,
-                                                   const char* method, const Work& work) {
-  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
-  const absl::Time started = absl::Now();
+std::shared_ptr<TscAgentService::Call> TscAgentService::Begin(grpc::CallbackServerContext* context,
+                                                              const char* method,
+                                                              const std::string& vm_id) {
   parts_.metrics.RpcStarted(method);
-  const CallScope scope(*context);
-  Finish(context, reactor, method, started, stopping_ ? Stopping() : work());
-  return reactor;
+  const absl::Time started = absl::Now();
+  Admission admission = parts_.guard.Admit(*context, method, vm_id);
+  const bool wants_note = parts_.guard.WantsNote(admission);
+  return std::make_shared<Call>(Call{.context = context,
+                                     .reactor = context->DefaultReactor(),
+                                     .method = method,
+                                     .started = started,
+                                     .admission = std::move(admission),
+                                     .wants_note = wants_note,
+                                     .note = {.vm_id = vm_id}});
 }
 
-grpc::ServerUnaryReactor* TscAgentService::RunInPool(grpc::CallbackServerContext* context,
-                                                     const char* method, Work work) {
-  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
-  const absl::Time started = absl::Now();
-  parts_.metrics.RpcStarted(method);
-  const bool queued = !stopping_ && parts_.pool.Run([this, context, reactor, method, started,
-                                                     work = std::move(work)] {
-    const CallScope scope(*context);
-    Finish(context, reactor, method, started, work());
-  });
-  if (!queued) {
-    Finish(context, reactor, method, started, stopping_ ? Stopping() : TooMany());
-  }
-  return reactor;
+absl::Status TscAgentService::Refusal(const Call& call) const {
+  return stopping_ ? Stopping() : call.admission.status;
 }
 
-grpc::ServerUnaryReactor* TscAgentService::RunStep(grpc::CallbackServerContext* context,
-                                                   const char* method, Step step) {
-  grpc::ServerUnaryReactor* const reactor = context->DefaultReactor();
-  const absl::Time started = absl::Now();
-  parts_.metrics.RpcStarted(method);
-  std::function<void()> run = [this, context, reactor, method, started, step = std::move(step)] {
-    const CallScope scope(*context);
+grpc::ServerUnaryReactor* TscAgentService::RunHere(const std::shared_ptr<Call>& call,
+                                                   const Work& work) {
+  const CallScope scope(*call->context);
+  absl::Status status = Refusal(*call);
+  if (status.ok()) status = work(call->Info());
+  Finish(*call, status);
+  return call->reactor;
+}
+
+grpc::ServerUnaryReactor* TscAgentService::RunInPool(const std::shared_ptr<Call>& call, Work work) {
+  absl::Status status = Refusal(*call);
+  if (status.ok() && !parts_.pool.Run([this, call, work = std::move(work)] {
+        const CallScope scope(*call->context);
+        Finish(*call, work(call->Info()));
+      }))
+    status = TooMany();
+  if (!status.ok()) Finish(*call, status);
+  return call->reactor;
+}
+
+grpc::ServerUnaryReactor* TscAgentService::RunStep(const std::shared_ptr<Call>& call, Work work) {
+  std::function<void()> run = [this, call, work = std::move(work)] {
+    const CallScope scope(*call->context);
     std::vector<std::function<void()>> afterwards;
-    CallInfo call = InfoOf(*context);
-    call.afterwards = [&](std::function<void()> what) { afterwards.push_back(std::move(what)); };
-    Finish(context, reactor, method, started, step(call));
+    CallInfo info = call->Info();
+    info.afterwards = [&](std::function<void()> what) { afterwards.push_back(std::move(what)); };
+    Finish(*call, work(info));
     // The call is over: from here on nothing of it may be touched.
     for (const auto& what : afterwards) what();
   };
   const std::unique_lock<std::mutex> here(here_, std::try_to_lock);
-  if (stopping_) {
-    Finish(context, reactor, method, started, Stopping());
+  if (absl::Status refusal = Refusal(*call); !refusal.ok()) {
+    Finish(*call, refusal);
   } else if (here.owns_lock()) {
     run();
   } else if (!parts_.pool.Run(std::move(run))) {
-    Finish(context, reactor, method, started, TooMany());
+    Finish(*call, TooMany());
   }
-  return reactor;
+  return call->reactor;
 }
 
-void TscAgentService::Finish(grpc::CallbackServerContext* context,
-                             grpc::ServerUnaryReactor* reactor, const char* method,
-                             absl::Time started, const absl::Status& status) {
+void TscAgentService::Finish(Call& call, const absl::Status& status) {
   const grpc::Status result = ToGrpcStatus(status);
-  parts_.metrics.RpcHandled(method, CodeName(result.error_code()), absl::Now() - started);
+  const absl::Duration took = absl::Now() - call.started;
+  parts_.metrics.RpcHandled(call.method, CodeName(result.error_code()), took);
   if (absl::IsCancelled(status)) {
-    LogLimited(LogLevel::kInfo, "cancelled", {{"rpc", method}, {"peer", context->peer()}});
+    LogLimited(LogLevel::kInfo, "cancelled",
+               {{"rpc", call.method}, {"peer", PeerOf(call.admission)}});
   } else if (!status.ok()) {
-    // The caller knows of what he asked; here it says which VM and handoff that was.
-    const Metadata about = MetadataOf(status);
-    const auto value = [&](const char* key) {
-      const auto found = about.find(key);
-      return found == about.end() ? std::string() : found->second;
-    };
-    const LogContext named(
-        {{"vm", value("vm_id")}, {"handoff", value("handoff_id")}, {"epoch", value("epoch")}});
-    LogLimited(LogLevel::kWarn, "refused",
-               {{"rpc", method},
-                {"peer", context->peer()},
-                {"reason", ReasonLabel(status)},
-                {"why", status.message()}});
+    LogRefusal(call.admission, call.method, status);
   }
-  reactor->Finish(result);
+  parts_.guard.Ended(call.admission, call.method, call.note, status, took);
+  call.reactor->Finish(result);
 }
 
 }  // namespace tsc_handoff::service

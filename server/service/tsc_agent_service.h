@@ -1,5 +1,6 @@
 // The TscAgent gRPC service: threads, deadlines and statuses of the calls; what they do is in
-// RpcHandlers. Counts each call, and logs each refusal once.
+// RpcHandlers, and who may have it done is in CallGuard. Counts each call, and logs each refusal
+// once.
 //
 // Threading: gRPC's callback API calls the methods from its own threads. What may block on a VM
 // goes to the worker pool.
@@ -10,12 +11,14 @@
 
 #include <atomic>
 #include <functional>
+#include <memory>
 #include <mutex>
 #include <string>
 #include <vector>
 
 #include "server/handoff/handoff_controller.h"
 #include "server/metrics/metrics.h"
+#include "server/service/call_guard.h"
 #include "server/service/handoff_watchers.h"
 #include "server/service/rpc_handlers.h"
 #include "server/service/worker_pool.h"
@@ -31,6 +34,7 @@ class TscAgentService final : public tschandoff::v1::TscAgent::CallbackService {
     handoff::HandoffController& handoffs;
     metrics::Metrics& metrics;
     WorkerPool& pool;
+    CallGuard& guard;
   };
 
   explicit TscAgentService(const Parts& parts) : parts_(parts) {}
@@ -42,6 +46,9 @@ class TscAgentService final : public tschandoff::v1::TscAgent::CallbackService {
 
   // A handoff's change, for those who watch.
   void Changed(const journal::HandoffRecord& record);
+
+  // The policy is another one: streams whose callers may not have them any more end.
+  void PolicyChanged();
 
   // From now on calls are refused with AGENT_STOPPING, and streams end.
   void Stop();
@@ -96,21 +103,23 @@ class TscAgentService final : public tschandoff::v1::TscAgent::CallbackService {
                                    tschandoff::v1::ReloadResponse* response) override;
 
  private:
-  using Work = std::function<absl::Status()>;
-  using Step = std::function<absl::Status(const CallInfo&)>;
+  using Work = std::function<absl::Status(const CallInfo&)>;
+  struct Call;
+
+  // Counts it, and asks the guard. `vm_id`: see CallGuard::Admit.
+  std::shared_ptr<Call> Begin(grpc::CallbackServerContext* context, const char* method,
+                              const std::string& vm_id);
 
   // Runs `work` at once, or in the pool, and finishes the call with its result.
-  grpc::ServerUnaryReactor* RunHere(grpc::CallbackServerContext* context, const char* method,
-                                    const Work& work);
-  grpc::ServerUnaryReactor* RunInPool(grpc::CallbackServerContext* context, const char* method,
-                                      Work work);
+  grpc::ServerUnaryReactor* RunHere(const std::shared_ptr<Call>& call, const Work& work);
+  grpc::ServerUnaryReactor* RunInPool(const std::shared_ptr<Call>& call, Work work);
   // A step of a handoff. One at a time runs on the thread that gRPC calls from, of which there are
   // two at least, since to wake another takes a good part of the step's time; the others go to the
   // pool.
-  grpc::ServerUnaryReactor* RunStep(grpc::CallbackServerContext* context, const char* method,
-                                    Step step);
-  void Finish(grpc::CallbackServerContext* context, grpc::ServerUnaryReactor* reactor,
-              const char* method, absl::Time started, const absl::Status& status);
+  grpc::ServerUnaryReactor* RunStep(const std::shared_ptr<Call>& call, Work work);
+  // Why the call is not to be worked on, if so.
+  absl::Status Refusal(const Call& call) const;
+  void Finish(Call& call, const absl::Status& status);
 
   const Parts parts_;
   HandoffWatchers watchers_;

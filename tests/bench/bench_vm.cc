@@ -16,6 +16,7 @@
 #include "server/host/host_facts.h"
 #include "tests/bench/agent_stub.h"
 #include "tests/bench/clock_cost.h"
+#include "tests/bench/guard_cost.h"
 #include "tests/bench/local_agent.h"
 #include "tests/bench/rounds.h"
 #include "tests/bench/simulated_agent.h"
@@ -158,30 +159,35 @@ void AddKinds(BareLoop& bare, AgentStub& stub, LocalAgent& local, port::ApplyOrd
       "operation_set", [&] { return local.Apply(); }, nullptr, kStagesEvery);
 }
 
-Json Report(const Options& options, const Rounds& rounds, const AgentStub& stub) {
+absl::StatusOr<Json> Report(const Options& options, const Rounds& rounds, const AgentStub& stub) {
   Json series;
   for (const auto& [name, samples] : rounds.all()) series[name] = samples.ToJson();
   const Samples& empty = rounds.samples("empty_rpc");
   series["floor_get"] = Sum(rounds.samples("bare_get"), empty).ToJson();
   series["floor_set"] = Sum(rounds.samples("bare_set"), empty).ToJson();
   const ClockCost cost = MeasureClockCost(kReferences);
-  return {{"kvm", options.kvm},
-          {"ioctl_ns", options.ioctl_ns},
-          {"vcpus", options.vcpus},
-          {"rounds", rounds.rounds()},
-          {"failed_rounds", rounds.failed_rounds()},
-          {"failure", rounds.failure()},
-          {"state_bytes", stub.state_bytes()},
-          {"series", series},
-          {"reference",
-           {{"width", cost.reference_width_ns.ToJson()},
-            {"cost", cost.reference_cost_ns.ToJson()},
-            {"single_bracket_width", cost.bracket_width_ns.ToJson()},
-            {"trust_check", cost.trust_check_ns.ToJson()}}},
-          {"probe",
-           {{"rounds", stub.probe_rounds()},
-            {"duration", stub.probe_duration_ns().ToJson()},
-            {"offset_error", stub.probe_offset_error_ns().ToJson()}}}};
+  const auto guard = MeasureGuardCost(kReferences);
+  if (!guard.ok()) return guard.status();
+  return Json{{"kvm", options.kvm},
+              {"ioctl_ns", options.ioctl_ns},
+              {"vcpus", options.vcpus},
+              {"rounds", rounds.rounds()},
+              {"failed_rounds", rounds.failed_rounds()},
+              {"failure", rounds.failure()},
+              {"state_bytes", stub.state_bytes()},
+              {"series", series},
+              {"reference",
+               {{"width", cost.reference_width_ns.ToJson()},
+                {"cost", cost.reference_cost_ns.ToJson()},
+                {"single_bracket_width", cost.bracket_width_ns.ToJson()},
+                {"trust_check", cost.trust_check_ns.ToJson()}}},
+              {"guard",
+               {{"admission", guard->admission_ns.ToJson()},
+                {"audit_line", guard->audit_line_ns.ToJson()}}},
+              {"probe",
+               {{"rounds", stub.probe_rounds()},
+                {"duration", stub.probe_duration_ns().ToJson()},
+                {"offset_error", stub.probe_offset_error_ns().ToJson()}}}};
 }
 
 absl::StatusOr<Json> Measure(const Options& options) {

@@ -184,6 +184,15 @@ def reference_line(environment: Environment) -> str:
             f"{reference['trust_check']['p99_ns']:,} ns")
 
 
+def guard_line(environment: Environment) -> str:
+    result = environment.results[0]
+    admission, audited = result["guard"]["admission"], result["guard"]["audit_line"]
+    empty = max(ns(result, "empty_rpc", "p50"), 1)
+    return (f"authorisation, {environment.name}: who calls and may he {us(admission['p50_ns'])} us p50, {us(admission['p99_ns'])} us "
+            f"p99; a line of the audit {us(audited['p50_ns'])} us p50, {us(audited['p99_ns'])} us p99; a call with both takes "
+            f"{(empty + admission['p50_ns'] + audited['p50_ns']) / empty:.2f} of an empty RPC without")
+
+
 def probe_line(environment: Environment) -> str:
     result = environment.results[0]
     probe = result["probe"]
@@ -215,7 +224,7 @@ def as_text(environments: list[Environment], memory: Memory | None, handoffs: Ha
     for environment in environments:
         lines += [*table(environment), ""]
     for environment in by_clocks(environments):
-        lines += [reference_line(environment), probe_line(environment)]
+        lines += [reference_line(environment), probe_line(environment), guard_line(environment)]
     if memory is not None:
         lines.append(memory_line(memory))
     if handoffs is not None:

@@ -33,6 +33,8 @@ def check_result(result: dict[str, Any]) -> None:
     assert set(result["ratio"]) == {"get", "set"}
     assert result["reference"]["width"]["p50_ns"] > 0
     assert result["reference"]["trust_check"]["p50_ns"] > 0
+    assert result["guard"]["admission"]["p50_ns"] > 0
+    assert result["guard"]["audit_line"]["p50_ns"] > 0
     assert result["probe"]["rounds"] == 8
     assert result["probe"]["duration"]["p50_ns"] > 0
 
@@ -179,6 +181,7 @@ def fake_result(vcpus: int, bare: int, empty: int, rpc: int) -> dict[str, Any]:
     spread = {"p50_ns": 40, "p99_ns": 50}
     return {"vcpus": vcpus, "rounds": 100, "failed_rounds": 0, "failure": "", "series": {name: series(value) for name, value in values.items()},
             "reference": {"width": spread, "cost": spread, "single_bracket_width": spread, "trust_check": spread},
+            "guard": {"admission": spread, "audit_line": spread},
             "probe": {"rounds": 8, "duration": spread, "offset_error": spread}}
 
 
@@ -189,6 +192,14 @@ def test_missed_targets_are_named_and_explained() -> None:
         "port": 5, "reference and arithmetic": 2, "service": 44, "all": 51}
     text = figures.as_text([missed], None)
     assert "4 of 8 met" in text and "what holds it back" in text and "NO" in text
+
+
+def test_what_authorisation_costs_is_said_beside_an_empty_rpc() -> None:
+    result = fake_result(8, 1, 1, 3)
+    result["series"]["empty_rpc"]["p50_ns"] = 90_000
+    result["guard"] = {"admission": {"p50_ns": 1_000, "p99_ns": 2_000}, "audit_line": {"p50_ns": 8_000, "p99_ns": 9_000}}
+    line = figures.guard_line(figures.Environment("simulated", "a host", [result], "0", "0"))
+    assert "may he 1.0 us p50" in line and "the audit 8.0 us p50" in line and "takes 1.10 of an empty RPC" in line
 
 
 def test_slow_clocks_are_named() -> None:

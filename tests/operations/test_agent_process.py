@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pathlib
 import re
 import signal
@@ -111,6 +112,45 @@ def test_a_changed_configuration_takes_effect_and_a_faulty_one_does_not(director
             error = error_of(result)
             assert error["reason"] == "CONFIG_INVALID" and "agent.yaml:2: max-vms: " in error["message"]
         assert agent.tscctl("host").status == 0
+
+
+def test_a_faulty_policy_stops_the_start_and_is_said_with_its_line(directory: pathlib.Path) -> None:
+    policy = directory / "policy.yaml"
+    policy.write_text("bindings:\n  - role: admin\n    users: no-such-user-here\n")
+    agent = AgentProcess(directory, "--policy", str(policy))
+    assert agent.process.wait(20) == 2
+    assert "policy.yaml:3: users: \"no-such-user-here\" is no user of this host" in agent.log()
+
+
+def test_a_changed_policy_takes_effect_and_a_faulty_one_does_not(directory: pathlib.Path) -> None:
+    policy = directory / "policy.yaml"
+    policy.write_text(f"bindings:\n  - role: admin\n    users: {os.getuid()}\n")
+    with AgentProcess(directory, "--policy", str(policy)) as agent:
+        policy.write_text("bindings:\n  - role: boss\n")
+        error = error_of(agent.tscctl("reload"))
+        assert error["reason"] == "CONFIG_INVALID" and "policy.yaml:2: role: one of" in error["message"]
+        assert agent.tscctl("vms").status == 0
+        # By SIGHUP, since whoever takes his own role away gets no answer to the next question.
+        policy.write_text(f"bindings:\n  - role: peer\n    users: {os.getuid()}\n")
+        agent.process.send_signal(signal.SIGHUP)
+        wait_for(lambda: "a setting has changed setting=\"policy: " in agent.log(), "the policy changes")
+        denied = error_of(agent.tscctl("vms"))
+        assert denied["reason"] == "NOT_AUTHORIZED"
+        assert f"uid {os.getuid()} " in denied["message"] and "the role viewer, and this caller has peer" in denied["message"]
+
+
+def test_the_audits_file_is_opened_anew_for_logrotate(directory: pathlib.Path) -> None:
+    audit = directory / "audit.log"
+    with AgentProcess(directory, "--audit-log", str(audit)) as agent:
+        assert agent.tscctl("drain").status == 0
+        line = json.loads(audit.read_text())
+        assert (line["who"], line["rpc"], line["result"]) == (f"uid {os.getuid()}", "Drain", "ok")
+        audit.rename(directory / "audit.log.1")
+        agent.process.send_signal(signal.SIGHUP)
+        wait_for(audit.exists, "a new file is made")
+        assert agent.tscctl("undrain").status == 0
+        assert json.loads(audit.read_text())["rpc"] == "Drain"
+        assert len((directory / "audit.log.1").read_text().splitlines()) == 1
 
 
 def test_the_log_is_json_with_the_callers_trace_and_cannot_be_flooded(directory: pathlib.Path) -> None:

@@ -34,6 +34,7 @@ def test_each_package_has_what_it_is_for(made: dict[str, pathlib.Path]) -> None:
     assert {"/usr/bin/tsc-agent", "/lib/systemd/system/tsc-agent.service", "/usr/lib/sysusers.d/tsc-handoff.conf",
             "/usr/lib/tmpfiles.d/tsc-handoff.conf", "/etc/tsc-handoff/agent.yaml", "/usr/share/man/man8/tsc-agent.8.gz",
             "/usr/share/doc/tsc-handoff-agent/examples/attach.conf",
+            "/usr/share/doc/tsc-handoff-agent/examples/policy.yaml",
             "/usr/share/bash-completion/completions/tsc-agent",
             "/usr/share/zsh/vendor-completions/_tsc-agent"} <= _files(made["tsc-handoff-agent"])  # fmt: skip
     assert {"/usr/bin/tscctl", "/usr/share/man/man1/tscctl.1.gz", "/usr/share/doc/tsc-handoff-tools/examples/tscctl.yaml", "/usr/share/bash-completion/completions/tscctl",

@@ -70,7 +70,7 @@ struct Serve {
   }
   absl::StatusOr<AgentAnswer> operator()(const v1::GetHandoffRequest& request) const {
     v1::GetHandoffResponse response;
-    const absl::Status status = agent.handlers().GetHandoff(request, response);
+    const absl::Status status = agent.handlers().GetHandoff(call, request, response);
     return Wrap(status, std::move(response));
   }
 };
