@@ -32,6 +32,9 @@ struct Identity {
   std::vector<std::string> uris = {};  // "spiffe://example.org/orchestrator"
   std::vector<std::string> dns = {};   // "orchestrator.example.org"
 
+  // Of kAnonymous: by TLS, so that the address is not one that was opened for everybody.
+  bool tls = false;
+
   // From where, as gRPC has it: "ipv4:10.0.0.1:4711". Empty for kUnix.
   std::string address = {};
 };

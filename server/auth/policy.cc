@@ -43,7 +43,7 @@ bool IsAbout(const Binding& binding, const Identity& identity) {
       return NamesOneOf(binding.certificates, identity.uris, MatchesUri) ||
              NamesOneOf(binding.certificates, identity.dns, MatchesDns);
     case Identity::Kind::kAnonymous:
-      return binding.anonymous;
+      return binding.anonymous || (binding.plain_tcp && !identity.tls);
     case Identity::Kind::kUnknown:
       break;
   }
@@ -89,7 +89,7 @@ bool BindsVmms(const Policy& policy) {
 Policy BuiltInPolicy(uint32_t agent_uid, uint32_t agent_gid) {
   Policy policy;
   policy.bindings.push_back(
-      {.role = Role::kAdmin, .users = {0, agent_uid}, .groups = {agent_gid}, .anonymous = true});
+      {.role = Role::kAdmin, .users = {0, agent_uid}, .groups = {agent_gid}, .plain_tcp = true});
   return policy;
 }
 

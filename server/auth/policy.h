@@ -38,6 +38,7 @@ struct Binding {
   std::vector<uint32_t> groups = {};
   std::vector<std::string> certificates = {};
   bool anonymous = false;
+  bool plain_tcp = false;  // anonymous callers, but not by TLS; only the built-in policy has it
   VmScope vms = VmScope::All();
 };
 

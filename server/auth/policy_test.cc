@@ -142,6 +142,9 @@ TEST(BuiltInPolicy, IsForRootTheAgentItsGroupAndPlainTcp) {
   EXPECT_TRUE(Decide(policy, Unix(990, 100), Role::kAdmin).vms.all);
   EXPECT_TRUE(Decide(policy, Unix(1000, 100, {27, 991}), Role::kAdmin).vms.all);
   EXPECT_TRUE(Decide(policy, Anonymous(), Role::kAdmin).vms.all);
+  Identity by_tls = Anonymous();
+  by_tls.tls = true;
+  EXPECT_FALSE(Decide(policy, by_tls, Role::kPeer).permitted) << "that address is not for all";
   EXPECT_FALSE(Decide(policy, Unix(1000, 100, {27}), Role::kPeer).permitted);
   EXPECT_FALSE(
       Decide(policy, Certificate({"spiffe://example.org/x"}, {"x"}), Role::kPeer).permitted);

@@ -122,7 +122,8 @@ void UnixAcceptor::Admit(UniqueFd socket) {
   const auto credentials = ReadPeerCredentials(socket.get());
   if (!credentials.has_value()) return Refuse({}, "the kernel does not say who connects");
   const Identity who = FromCredentials(*credentials);
-  size_t& connections = connections_of_[who.uid];
+  const auto known = connections_of_.find(who.uid);
+  const size_t connections = known == connections_of_.end() ? 0 : known->second;
   if (connections >= options_.max_connections_per_user)
     return Refuse(who, absl::StrCat("uid ", who.uid, " has ", connections,
                                     " connections already; no user may have more"));
@@ -134,7 +135,7 @@ void UnixAcceptor::Admit(UniqueFd socket) {
     peers_.Ended(number->get(), PeerTable::Clock::now());
     return Refuse(who, "the agent cannot watch another connection");
   }
-  ++connections;
+  connections_of_[who.uid] = connections + 1;
   watched_[fd] = {std::move(socket), number->get(), who.uid};
   serve_(number->Release());
 }

@@ -15,11 +15,20 @@ namespace {
 
 using auth::Identity;
 
+// As gRPC says it of connections without TLS; its headers have no name for it.
+constexpr char kInsecure[] = "insecure";
+
 std::vector<std::string> ValuesOf(const grpc::AuthContext& context, const char* property) {
   std::vector<std::string> values;
   for (const grpc::string_ref& value : context.FindPropertyValues(property))
     values.emplace_back(value.data(), value.size());
   return values;
+}
+
+bool IsPlain(const grpc::AuthContext* context) {
+  if (context == nullptr) return true;
+  const auto types = ValuesOf(*context, GRPC_TRANSPORT_SECURITY_TYPE_PROPERTY_NAME);
+  return types.empty() || types.front() == kInsecure;
 }
 
 }  // namespace
@@ -43,6 +52,7 @@ std::shared_ptr<const Identity> CallerOf(const grpc::ServerContextBase& context,
       identity.dns = ValuesOf(*auth_context, GRPC_PEER_DNS_PROPERTY_NAME);
     } else {
       identity.kind = Identity::Kind::kAnonymous;
+      identity.tls = !IsPlain(auth_context.get());
     }
   }
   return std::make_shared<const Identity>(std::move(identity));

@@ -126,6 +126,7 @@ TEST_F(CertificateIdentity, WhoShowsNoneIsAnonymousEvenByTls) {
   ASSERT_NO_FATAL_FAILURE(Call("", GRPC_SSL_DONT_REQUEST_CLIENT_CERTIFICATE));
   EXPECT_EQ(service_.seen->kind, Identity::Kind::kAnonymous);
   EXPECT_EQ(NameOf(*service_.seen), "anonymous@127.0.0.1");
+  EXPECT_TRUE(service_.seen->tls) << "without a policy plain TCP is for everybody, and this is not";
 }
 
 // Why an address with TLS must demand and verify certificates: should gRPC ever tell one that was
