@@ -5,7 +5,9 @@ The demo, the cluster tests and the benchmarks use it. `with Lab(...) as lab:` l
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import pathlib
 import subprocess
 import threading
 import time
@@ -16,6 +18,8 @@ from typing import Any
 
 from ..cluster import Chronyd, Cluster, Node, NodeError, NodeProcess
 from ..programs import LabError, binary
+from ..programs.certificates import TlsFiles
+from ..programs.lab_tls import environment_for, lab_tls, speaks_tls
 from ..witness import WitnessControl, start_witness
 
 AGENT_PORT = 50051
@@ -52,7 +56,7 @@ class TscctlResult:
 def tscctl(*arguments: str, timeout: float = 90.0) -> TscctlResult:
     """Runs tscctl on this machine. Nodes are slow when the machine has more to do: calls get 30 s."""
     done = subprocess.run([binary("client/tscctl/tscctl"), "--timeout", "30s", *arguments], capture_output=True, text=True,
-                          timeout=timeout)
+                          timeout=timeout, env=environment_for(arguments))
     return TscctlResult(done.returncode, done.stdout, done.stderr)
 
 
@@ -67,7 +71,8 @@ def patiently(call: Callable[[], TscctlResult], timeout: float = 60.0) -> Tscctl
 
 
 class Agent:
-    """tsc-agent in a node. This machine reaches it at `address`, the other node's agent at `peer_address`."""
+    """tsc-agent in a node. This machine reaches it at `address`, the other node's agent at `peer_address`, both by mutual
+    TLS."""
 
     def __init__(self, node: Node, arguments: Sequence[str], program: str = AGENT) -> None:
         self.node = node
@@ -76,13 +81,18 @@ class Agent:
         self.address = f"127.0.0.1:{node.forward(AGENT_PORT)}"
         link = node.config.peer_address.partition("/")[0]
         self.peer_address = "" if link == "-" else f"{link}:{AGENT_PORT}"
+        speaks_tls(self.address)
+        files = lab_tls().agent
+        self._tls = TlsFiles(*(pathlib.Path("/run") / name for name in ("tsc-ca.crt", "tsc-agent.crt", "tsc-agent.key")))
+        for there, here in zip(dataclasses.astuple(self._tls), dataclasses.astuple(files), strict=True):
+            node.write_file(there, here.read_bytes(), mode=0o600)
         self.process = self._start(self.arguments)
 
     def _start(self, arguments: Sequence[str], environment: Mapping[str, str] | None = None) -> NodeProcess:
         # Other nodes cannot reach 10.0.2.15: it is the address behind this machine's own port forward.
         link = ["--listen", self.peer_address, "--peer-address", self.peer_address] if self.peer_address else []
         return self.node.start(
-            [binary(self.program), "--listen", f"10.0.2.15:{AGENT_PORT}", *link, "--insecure-network",
+            [binary(self.program), "--listen", f"10.0.2.15:{AGENT_PORT}", *link, *self._tls.flags(), "--insecure-metrics",
              "--vmm-socket", VMM_SOCKET, "--journal", JOURNAL, *arguments], name="tsc-agent", env=environment)
 
     def stop(self) -> None:

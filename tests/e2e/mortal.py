@@ -22,6 +22,7 @@ import pytest
 from ..cluster import Cluster, Node, NodeError
 from ..demo.lab import VMM_SOCKET, Agent, signed, tscctl
 from ..programs import binary
+from ..programs.lab_tls import environment_for
 from ..witness import WitnessControl, WitnessError, WitnessProcess, start_witness
 from .support import wait_for
 
@@ -325,7 +326,8 @@ class Ordeal:
     def _orchestrator(self, order: str) -> Iterator[subprocess.Popen[str]]:
         """Killed at the end of the block if it still runs."""
         with subprocess.Popen([binary("client/tscctl/tscctl"), "--timeout", "30s", *self._order(order)], text=True,
-                              stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+                              stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                              env=environment_for(self._order(order))) as process:
             try:
                 yield process
             finally:

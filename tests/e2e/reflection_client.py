@@ -76,8 +76,9 @@ class ReflectionError(Exception):
 class ReflectionClient:
     """Calls an agent, or any other server with reflection. Not thread-safe."""
 
-    def __init__(self, address: str) -> None:
-        self._channel = grpc.insecure_channel(address)
+    def __init__(self, address: str, channel: grpc.Channel | None = None) -> None:
+        """`channel`, where the address takes more than a connection in the clear, is closed with this."""
+        self._channel = channel or grpc.insecure_channel(address)
         self._pool = descriptor_pool.DescriptorPool()
         self._files: set[str] = set()
         # A pool of its own: the server may send the real description of the same messages.

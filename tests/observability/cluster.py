@@ -7,6 +7,7 @@ import types
 
 from ..demo.lab import Lab, patiently, tscctl
 from ..e2e.reflection_client import ReflectionClient
+from ..programs.lab_tls import open_channel
 from .prometheus import Prometheus, wait_for
 
 SERVICE = "tschandoff.v1.TscAgent"
@@ -15,6 +16,10 @@ VM = "vm"
 # The address at which this machine's port forward reaches a node.
 _METRICS = ["--metrics", f"10.0.2.15:{METRICS_PORT}", "--metrics-per-vm", "3"]
 _ARGUMENTS = ["--max-error", "20ms", "--undecided-after", "3s", *_METRICS]
+
+
+def reflection_client(address: str) -> ReflectionClient:
+    return ReflectionClient(address, open_channel(address))
 
 
 class WatchedCluster:
@@ -60,8 +65,8 @@ class WatchedCluster:
 
     def leave_undecided(self, handoff_id: str) -> None:
         """Begins a handoff from node 1, as an orchestrator does that dies after the capture."""
-        with ReflectionClient(self.lab.agents[1].address) as destination:
+        with reflection_client(self.lab.agents[1].address) as destination:
             agent_id = destination.call(SERVICE, "GetHostInfo", {})["host"]["agent_id"]
-        with ReflectionClient(self.lab.agents[0].address) as source:
+        with reflection_client(self.lab.agents[0].address) as source:
             source.call(SERVICE, "GetTscState", {"vm_id": VM, "handoff_id": handoff_id, "destination_agent_id": agent_id,
                                                  "destination_vm_id": VM})

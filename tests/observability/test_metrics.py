@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import pathlib
 import re
 import subprocess
+import tempfile
 from collections.abc import Iterator
 
 import pytest
 
 from ..programs import SimAgent
+from ..programs.certificates import Authority
+from ..security.agent import TlsAgent
 from .prometheus import ROOT, program
 from .scrape import Family, fetch, parse
 from .simulated import FleetOfTwo
@@ -28,7 +32,13 @@ def text() -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def families(text: str) -> dict[str, Family]:
-    return parse(text)
+    """Also those that only an agent with TLS has."""
+    with tempfile.TemporaryDirectory(prefix="tls") as name:
+        directory = pathlib.Path(name)
+        files = Authority(directory / "authority").issue("agent", "DNS:agent.example.org,IP:127.0.0.1")
+        with TlsAgent(directory, files) as agent:
+            certified = parse(agent.metrics())
+    return parse(text) | {name: family for name, family in certified.items() if name.startswith("tsc_agent_certificate_")}
 
 
 def documented() -> dict[str, tuple[str, str]]:
@@ -57,10 +67,11 @@ def test_promtool_has_nothing_to_say(text: str) -> None:
 def test_what_may_be_counted_is_there_from_the_start() -> None:
     with SimAgent("--host", "svm:2600000", "--metrics") as agent:
         fresh = parse(fetch(f"http://127.0.0.1:{agent.ready['hosts'][0]['metrics_port']}/metrics"))
-    # Which peers and VMs there will be cannot be known before.
+    # Which peers and VMs there will be cannot be known before, and this agent has no TLS.
     assert documented().keys() - fresh.keys() == {
         "tsc_agent_peer_clock_offset_seconds", "tsc_agent_peer_clock_offset_error_seconds", "tsc_agent_peer_round_trip_seconds",
-        "tsc_agent_vm_vcpus", "tsc_agent_vm_running", "tsc_agent_vm_phase_spread_ticks"}
+        "tsc_agent_vm_vcpus", "tsc_agent_vm_running", "tsc_agent_vm_phase_spread_ticks",
+        "tsc_agent_certificate_start_timestamp_seconds", "tsc_agent_certificate_expiry_timestamp_seconds"}
     phases = fresh["tsc_agent_handoff_phases_total"].samples
     assert set(phases.values()) == {0.0}
     reasons = {re.search(r'reason="(\w*)"', series)[1] for series in phases}  # type: ignore[index]

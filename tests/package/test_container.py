@@ -92,7 +92,7 @@ def test_nothing_to_build_with_is_in_it(container: Container) -> None:
 
 def test_the_agent_starts_as_its_user_and_is_ready(container: Container, tmp_path: pathlib.Path) -> None:
     log = tmp_path / "agent.log"
-    agent = container.start("/usr/bin/tsc-agent", "--listen", "127.0.0.1:0",
+    agent = container.start("/usr/bin/tsc-agent", "--listen", "127.0.0.1:0", "--insecure-tcp",
                             "--listen", "unix:/run/tsc-handoff/agent.sock", "--metrics", "127.0.0.1:0",
                             "--clock", "kernel", user=USER, log=log)
     try:

@@ -46,7 +46,7 @@ def test_the_manifests_follow_the_schemas(everything: list[dict[str, Any]]) -> N
 
 def test_the_check_finds_a_mistake(base: list[dict[str, Any]]) -> None:
     wrong = copy.deepcopy(base)
-    _agents(wrong)["containers"][0]["readinessProbe"]["grpc"]["port"] = "a port's name"
+    _agents(wrong)["containers"][0]["readinessProbe"]["exec"]["command"] = "not a list"
     assert len(_complaints(wrong)) == 1
 
 
@@ -96,8 +96,9 @@ def test_ports_and_directories_fit_together(everything: list[dict[str, Any]]) ->
     ports = {port["name"]: port["containerPort"] for port in container["ports"]}
     assert f"--listen=0.0.0.0:{ports['grpc']}" in container["args"]
     assert f"--metrics=0.0.0.0:{ports['metrics']}" in container["args"]
-    for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
-        assert container[probe]["grpc"]["port"] == ports["grpc"]
+    tls = next(mount["mountPath"] for mount in container["volumeMounts"] if mount["name"] == "tls")
+    for flag, name in (("cert", "tls.crt"), ("key", "tls.key"), ("ca", "ca.crt")):
+        assert f"--tls-{flag}={tls}/{name}" in container["args"]
     volumes = {volume["name"] for volume in pod["volumes"]}
     for each in [*pod["initContainers"], container]:
         assert {mount["name"] for mount in each["volumeMounts"]} <= volumes
@@ -111,9 +112,15 @@ def test_ports_and_directories_fit_together(everything: list[dict[str, Any]]) ->
     assert f"USER {user}" in (PROJECT / "deploy/container/Dockerfile").read_text()
 
 
-def test_the_readiness_probe_asks_for_a_service_that_the_agent_has(base: list[dict[str, Any]]) -> None:
-    service = _agents(base)["containers"][0]["readinessProbe"]["grpc"]["service"]
-    assert f'"{service}"' in (PROJECT / "server/agent/agent.cc").read_text()
+def test_the_probes_ask_as_the_agents_program_can(base: list[dict[str, Any]], unpacked: pathlib.Path) -> None:
+    container = _agents(base)["containers"][0]
+    for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
+        command = container[probe]["exec"]["command"]
+        done = subprocess.run([unpacked / command[0].lstrip("/"), *command[1:], "--version"], check=False, text=True,
+                              capture_output=True)
+        assert (done.returncode, done.stderr) == (0, ""), command
+    # They ask at the default socket.
+    assert "--listen=unix:/run/tsc-handoff/agent.sock" in container["args"]
 
 
 def test_the_prometheus_rule_is_that_of_deploy_prometheus() -> None:
