@@ -31,9 +31,10 @@ absl::Status ToStatus(const char* method, const grpc::Status& status) {
 
 }  // namespace
 
-AgentStub::AgentStub(const std::string& address, std::string vm_id)
+AgentStub::AgentStub(const std::string& address, std::string vm_id,
+                     const std::shared_ptr<grpc::ChannelCredentials>& credentials)
     : vm_id_(std::move(vm_id)),
-      channel_(grpc::CreateChannel(address, grpc::InsecureChannelCredentials())),
+      channel_(grpc::CreateChannel(address, credentials)),
       stub_(v1::TscAgent::NewStub(channel_)) {}
 
 absl::Status AgentStub::Connect() {

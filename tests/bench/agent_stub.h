@@ -18,8 +18,10 @@ namespace tsc_handoff::bench {
 
 class AgentStub {
  public:
-  // `address` is "unix:/PATH".
-  AgentStub(const std::string& address, std::string vm_id);
+  // `address` is "unix:/PATH", or "HOST:PORT" with credentials of TLS.
+  AgentStub(const std::string& address, std::string vm_id,
+            const std::shared_ptr<grpc::ChannelCredentials>& credentials =
+                grpc::InsecureChannelCredentials());
 
   // Waits until the connection stands, and asks where the agent can be probed.
   absl::Status Connect();

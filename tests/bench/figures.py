@@ -11,10 +11,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from . import attach_figures, handoff_figures, scrape_figures
+from . import attach_figures, handoff_figures, scrape_figures, tls_figures
 from .attach_figures import Attached
 from .handoff_figures import Handoffs
 from .scrape_figures import Scrape
+from .tls_figures import TlsCost
 
 METHODS = {"get": "GetTscState", "set": "SetTscState"}
 PERCENTILES = ("p50", "p99")
@@ -209,7 +210,7 @@ def memory_line(memory: Memory) -> str:
 
 
 def as_text(environments: list[Environment], memory: Memory | None, handoffs: Handoffs | None = None,
-            attached: Sequence[Attached] = (), scrapes: Sequence[Scrape] = ()) -> str:
+            attached: Sequence[Attached] = (), scrapes: Sequence[Scrape] = (), secured: TlsCost | None = None) -> str:
     lines: list[str] = []
     for environment in environments:
         lines += [*table(environment), ""]
@@ -223,6 +224,8 @@ def as_text(environments: list[Environment], memory: Memory | None, handoffs: Ha
         lines += ["", *attach_figures.as_lines(place)]
     if scrapes:
         lines += ["", *scrape_figures.as_lines(list(scrapes))]
+    if secured is not None:
+        lines += ["", *tls_figures.as_lines(secured)]
     found = targets(environments, memory, handoffs, attached, scrapes)
     if found:
         lines += ["", f"targets: {sum(target.met for target in found)} of {len(found)} met"]
@@ -235,7 +238,8 @@ def as_text(environments: list[Environment], memory: Memory | None, handoffs: Ha
 
 
 def as_json(environments: list[Environment], memory: Memory | None, machine: dict[str, Any],
-            handoffs: Handoffs | None = None, attached: Sequence[Attached] = (), scrapes: Sequence[Scrape] = ()) -> dict[str, Any]:
+            handoffs: Handoffs | None = None, attached: Sequence[Attached] = (), scrapes: Sequence[Scrape] = (),
+            secured: TlsCost | None = None) -> dict[str, Any]:
     return {
         "format": "tsc-handoff-bench/1",
         "machine": machine,
@@ -254,6 +258,7 @@ def as_json(environments: list[Environment], memory: Memory | None, machine: dic
             **vars(handoffs), "ratio": {percentile: round(handoffs.ratio(percentile), 4) for percentile in PERCENTILES}},
         "attached": attach_figures.as_json(list(attached)),
         "scrapes": scrape_figures.as_json(list(scrapes)),
+        "tls": None if secured is None else tls_figures.as_json(secured),
         "targets": [{**vars(target), "met": target.met}
                     for target in targets(environments, memory, handoffs, attached, scrapes)],
     }

@@ -119,6 +119,19 @@ def test_quick_scrape_gives_a_well_formed_report(tmp_path: pathlib.Path, capsys:
     assert "20 VMs, none with metrics of their own" in capsys.readouterr().out
 
 
+def test_quick_tls_compares_with_the_unix_socket(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
+    needs_programs()
+    path = tmp_path / "report.json"
+    assert bench.main(["--quick", "--only", "tls", "--report", str(path)]) == 0
+    cost = json.loads(path.read_text())["tls"]
+    assert cost["rounds"] >= 30
+    assert 0 < cost["tls_p50_ns"] <= cost["tls_p99_ns"] and 0 < cost["unix_p50_ns"] <= cost["unix_p99_ns"]
+    # A handshake has signatures; a call has none.
+    assert cost["tls_connect_p50_ns"] > cost["tls_p50_ns"]
+    assert cost["ratio_p50"] == round(cost["tls_p50_ns"] / cost["unix_p50_ns"], 3)
+    assert "an empty RPC with mutual TLS over loopback" in capsys.readouterr().out
+
+
 def test_a_scrape_is_judged_at_full_size_and_without_metrics_of_vms() -> None:
     def scrape(vms: int, per_vm: int, size: int) -> scrape_figures.Scrape:
         return scrape_figures.Scrape(vms, per_vm, 100, 0.01, 0.06, size, 1, 1)
