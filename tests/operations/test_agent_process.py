@@ -146,6 +146,19 @@ def test_a_drained_agent_says_so_and_begins_again(directory: pathlib.Path) -> No
         assert status() == health.SERVING and not agent.tscctl("host").json["host"].get("draining", False)
 
 
+def test_its_program_asks_a_running_agent_for_its_health(directory: pathlib.Path) -> None:
+    def status(what: str, address: str) -> int:
+        return subprocess.run([binary(AGENT), "--health", what, "--listen", address], capture_output=True, timeout=30).returncode
+
+    with AgentProcess(directory) as agent:
+        assert status("agent", agent.address) == 0
+        wait_for(lambda: status("handoffs", agent.address) == 0, "no handoff is undecided")
+        agent.process.kill()
+        agent.process.wait()
+        assert status("agent", agent.address) == 1
+    assert status("agent", "127.0.0.1:1") == 2  # where a certificate would be needed
+
+
 def test_a_stop_with_nothing_open_is_quick_and_in_order(directory: pathlib.Path) -> None:
     with AgentProcess(directory) as agent:
         agent.process.terminate()
