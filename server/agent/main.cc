@@ -114,7 +114,8 @@ void WarnOfHost(const host::HostFacts& facts) {
 
 // Who listens where anybody may be should know it.
 void WarnOfStrangers(const Options& options) {
-  if (options.policy != nullptr) return;
+  // Without a policy certificates give nothing.
+  if (options.policy != nullptr || !options.transport.tls.empty()) return;
   for (const std::string& address : options.listen) {
     if (absl::StartsWith(address, "unix:")) continue;
     Log(LogLevel::kWarn, "whoever reaches this address may do everything: there is no --policy",

@@ -70,6 +70,17 @@ def patiently(call: Callable[[], TscctlResult], timeout: float = 60.0) -> Tscctl
             return result
 
 
+POLICY_PATH = "/run/tsc-policy.yaml"
+POLICY = """\
+bindings:
+  - role: admin
+    users: [root]
+    certificates: ["spiffe://lab.example.org/orchestrator"]
+  - role: peer
+    certificates: ["spiffe://lab.example.org/agent"]
+"""
+
+
 class Agent:
     """tsc-agent in a node. This machine reaches it at `address`, the other node's agent at `peer_address`, both by mutual
     TLS."""
@@ -86,14 +97,15 @@ class Agent:
         self._tls = TlsFiles(*(pathlib.Path("/run") / name for name in ("tsc-ca.crt", "tsc-agent.crt", "tsc-agent.key")))
         for there, here in zip(dataclasses.astuple(self._tls), dataclasses.astuple(files), strict=True):
             node.write_file(there, here.read_bytes(), mode=0o600)
+        node.write_file(POLICY_PATH, POLICY.encode(), mode=0o600)
         self.process = self._start(self.arguments)
 
     def _start(self, arguments: Sequence[str], environment: Mapping[str, str] | None = None) -> NodeProcess:
         # Other nodes cannot reach 10.0.2.15: it is the address behind this machine's own port forward.
         link = ["--listen", self.peer_address, "--peer-address", self.peer_address] if self.peer_address else []
         return self.node.start(
-            [binary(self.program), "--listen", f"10.0.2.15:{AGENT_PORT}", *link, *self._tls.flags(), "--insecure-metrics",
-             "--vmm-socket", VMM_SOCKET, "--journal", JOURNAL, *arguments], name="tsc-agent", env=environment)
+            [binary(self.program), "--listen", f"10.0.2.15:{AGENT_PORT}", *link, *self._tls.flags(), "--policy", POLICY_PATH,
+             "--insecure-metrics", "--vmm-socket", VMM_SOCKET, "--journal", JOURNAL, *arguments], name="tsc-agent", env=environment)
 
     def stop(self) -> None:
         """In order: it is asked to end."""

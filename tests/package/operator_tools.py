@@ -10,11 +10,21 @@ import subprocess
 from collections.abc import Iterator
 
 from ..cluster import Node
+from ..programs.certificates import Authority, TlsFiles
 
 NODE = "10.0.2.15"
 _TIME_PORT = 1123
 _QEMU = "/usr/bin/qemu-system-x86_64"
 _LIBRARIES = "/etc/ld.so.conf.d/zz-qemu.conf"
+_POLICY = """\
+bindings:
+  - role: admin
+    users: [root, tsc-agent]
+    groups: [tsc-agent]
+    certificates: ["spiffe://fleet.example.org/operator"]
+  - role: peer
+    certificates: ["spiffe://fleet.example.org/agent"]
+"""
 # What the firmware's start needs.
 _FIRMWARE = ("bios-256k.bin", "kvmvapic.bin", "linuxboot_dma.bin")
 
@@ -41,6 +51,34 @@ def name_hosts(node: Node) -> None:
     """host1 and host2 of the runbooks: both are this one, whose agent has both sides of a handoff."""
     hosts = node.read_file("/etc/hosts").decode()
     node.write_file("/etc/hosts", f"{hosts.rstrip()}\n{NODE} host1 host2\n")
+
+
+@contextlib.contextmanager
+def agents_certificate(node: Node, authority: Authority) -> Iterator[None]:
+    """The certificate of the node's agent and the policy, where the deploy/README puts them."""
+    files = authority.issue("agent", f"URI:spiffe://fleet.example.org/agent,DNS:host1,DNS:host2,IP:{NODE},IP:127.0.0.1")
+    placed = {"ca.crt": files.ca.read_bytes(), "tls.crt": files.cert.read_bytes(), "tls.key": files.key.read_bytes(),
+              "policy.yaml": _POLICY.encode()}
+    for name, content in placed.items():
+        node.write_file(f"/etc/tsc-handoff/{name}", content, mode=0o640)
+        node.run(["chgrp", "tsc-agent", f"/etc/tsc-handoff/{name}"])
+    try:
+        yield
+    finally:
+        node.run(["rm", *(f"/etc/tsc-handoff/{name}" for name in placed)])
+
+
+def operators_certificate(node: Node, authority: Authority) -> TlsFiles:
+    """The operator's own certificate, which a context of tscctl names for everything that he types."""
+    files = authority.issue("operator", "URI:spiffe://fleet.example.org/operator", usage="clientAuth")
+    home = "/root/.config/tscctl"
+    node.run(["mkdir", "-p", home])
+    context = "current-context: fleet\ncontexts:\n  fleet:\n"
+    for kind, path in (("ca", files.ca), ("cert", files.cert), ("key", files.key)):
+        node.write_file(f"{home}/{path.name}", path.read_bytes(), mode=0o600)
+        context += f"    tls-{kind}: {home}/{path.name}\n"
+    node.write_file(f"{home}/config.yaml", context)
+    return files
 
 
 @contextlib.contextmanager

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+import grpc
 import pytest
 
 from ..attach.node_qemu import NodeQemu
@@ -22,9 +23,11 @@ from ..e2e.reflection_client import ReflectionClient
 from ..observability import runbooks
 from ..observability.prometheus import Prometheus, wait_for
 from ..programs import binary
+from ..programs.certificates import Authority, TlsFiles
+from ..programs.lab_tls import channel_credentials
 from ..witness import start_witness
 from . import debian_root, packages
-from .operator_tools import name_hosts, stock_qemu, time_server
+from .operator_tools import agents_certificate, name_hosts, operators_certificate, stock_qemu, time_server
 
 pytestmark = [
     pytest.mark.slow,
@@ -158,8 +161,12 @@ def test_a_handoff_between_two_vms_of_the_host_works(host: Host) -> None:
 # As the deploy/README has it for a fleet, where each host's agent has an address and is scraped.
 FLEET = f"""\
 listen: [{AGENT}, 10.0.2.15:50051]
-insecure-network: true
+tls-ca: /etc/tsc-handoff/ca.crt
+tls-cert: /etc/tsc-handoff/tls.crt
+tls-key: /etc/tsc-handoff/tls.key
+policy: /etc/tsc-handoff/policy.yaml
 metrics: 10.0.2.15:9464
+insecure-metrics: true
 clock: chrony
 """
 # How long after the fault: silence of 10 s or 30 s, a scrape, an evaluation, the rule's own `for`, and what a busy machine
@@ -193,11 +200,13 @@ class Operator:
         assert done.returncode == 0, (line, done)
 
 
-def test_alerts_come_in_time_and_what_their_runbooks_say_mends_it(host: Host) -> None:
+def test_alerts_come_in_time_and_what_their_runbooks_say_mends_it(host: Host, tmp_path: pathlib.Path) -> None:
     operator = Operator(host)
     name_hosts(host.node)
     host.node.vouch_for_clock(None)  # from here on that is its chrony's matter
-    with time_server(host.node), _configured(host, FLEET):
+    authority = Authority(tmp_path / "authority")
+    me = operators_certificate(host.node, authority)
+    with time_server(host.node), agents_certificate(host.node, authority), _configured(host, FLEET):
         _wait(lambda: host.tscctl("host")["host"]["clock"].get("trusted", False), "the clock is trusted", 90, host)
         targets = {"host1": f"127.0.0.1:{host.node.forward(9464)}"}
         # As in deploy/prometheus/prometheus.yml.
@@ -205,7 +214,7 @@ def test_alerts_come_in_time_and_what_their_runbooks_say_mends_it(host: Host) ->
             wait_for(lambda: prometheus.query("tsc_agent_clock_trusted == 1"), "it is scraped", 60)
             assert not {"TscClockUntrusted", "TscHandoffUndecided", "TscAgentDown"} & set(prometheus.firing())
             _check_clock_alert(host, operator, prometheus)
-            _check_handoff_alert(host, operator, prometheus)
+            _check_handoff_alert(host, operator, prometheus, me)
     host.node.run(["sh", "-c", "systemctl stop chrony; rm -f /var/lib/chrony/chrony.drift"], timeout=90)
     host.node.vouch_for_clock()
 
@@ -222,8 +231,9 @@ def _check_clock_alert(host: Host, operator: Operator, prometheus: Prometheus) -
     wait_for(lambda: "TscClockUntrusted" not in prometheus.firing(), "the alert is over", 90)
 
 
-def _check_handoff_alert(host: Host, operator: Operator, prometheus: Prometheus) -> None:
-    with ReflectionClient(f"127.0.0.1:{host.node.forward(50051)}") as agent:
+def _check_handoff_alert(host: Host, operator: Operator, prometheus: Prometheus, me: TlsFiles) -> None:
+    address = f"127.0.0.1:{host.node.forward(50051)}"
+    with ReflectionClient(address, grpc.secure_channel(address, channel_credentials(me))) as agent:
         def capture(handoff_id: str) -> None:
             """What an orchestrator does that dies after it. "target" is where the VM is since the handoff before."""
             agent.call("tschandoff.v1.TscAgent", "GetTscState", {

@@ -16,6 +16,12 @@ from ..programs import binary
 from ..programs.certificates import TlsFiles
 
 AGENT = "server/agent/tsc-agent"
+POLICY = """\
+bindings:
+  - role: admin
+    users: [root]
+    certificates: ["spiffe://example.org/orchestrator"]
+"""
 
 
 class TlsAgent:
@@ -33,9 +39,13 @@ class TlsAgent:
         self.put(files)
         self.socket = f"unix:{directory}/agent.sock"
         self._log = directory / "log"
+        policy = directory / "policy.yaml"
+        policy.write_text(POLICY)
+        policy.chmod(0o600)
         with self._log.open("w") as log:
             self.process = subprocess.Popen(
-                [binary(AGENT), "--listen", self.socket, "--listen", "127.0.0.1:0", *self.files.flags(), "--vmm-socket",
+                [binary(AGENT), "--listen", self.socket, "--listen", "127.0.0.1:0", *self.files.flags(), "--policy",
+                 str(policy), "--vmm-socket",
                  f"{directory}/vmm.sock", "--journal", f"{directory}/journal/journal.db", "--metrics", "127.0.0.1:0", "--clock",
                  "fixed:1us", *arguments], stderr=log)
 

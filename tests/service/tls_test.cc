@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "client/lib/agent_client.h"
 #include "client/lib/rpc_error.h"
+#include "server/auth/policy.h"
 #include "server/tls/channel_credentials.h"
 #include "server/tls/testing/test_authority.h"
 #include "server/tls/testing/test_directory.h"
@@ -27,6 +28,12 @@ struct TlsNode {
     options.agent.transport.insecure_tcp = false;
     options.agent.transport.tls = directory.files();
     options.agent.transport.peer_name = peer_name;
+    // Whoever has a certificate of the authority may do everything: here it is the handshake that
+    // is tried.
+    auth::Policy policy;
+    policy.bindings.push_back({.role = auth::Role::kAdmin,
+                               .certificates = {"spiffe://example.org/*"}});
+    options.agent.policy = std::make_shared<const auth::Policy>(policy);
     auto started = sim::SimNode::Start(std::make_shared<sim::SimTime>(), options);
     EXPECT_TRUE(started.ok()) << started.status();
     if (started.ok()) node = *std::move(started);
