@@ -167,7 +167,7 @@ TEST(ParsePolicy, SaysLineAndWhatWasExpected) {
   const Row rows[] = {
       {"", "policy.yaml:1: ", "bindings was expected"},
       {"# nothing\n", "policy.yaml:1: ", "bindings was expected"},
-      {"- role: admin\n", "policy.yaml:1: ", "bindings was expected"},
+      {"- role: admin\n", "policy.yaml:1: ", "lines of KEY: VALUE were expected"},
       {"binding: []\n", "policy.yaml:1: ", "bindings was expected"},
       {"bindings: []\nversion: 1\n", "policy.yaml:2: ", "version: no such key"},
       {"bindings: []\nbindings: []\n", "policy.yaml:2: ", "twice"},

@@ -36,6 +36,8 @@ const std::map<std::string, std::string>& LeastRoles() {
       {"CommitHandoff", "orchestrator"},
       {"AbortHandoff", "orchestrator"},
       {"Drain", "admin"},
+      {"ReclaimVm", "admin"},
+      {"DisownVm", "admin"},
       {"Reload", "admin"},
   };
   return *kRoles;
