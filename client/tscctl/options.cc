@@ -278,7 +278,7 @@ void AddOwnershipCommands(CLI::App* app, Options* options) {
                                        "The agent that it was released to: has it disown the VM "
                                        "first, after which only this host lets it run")
                           ->type_name("ADDRESS")
-                          ->check(NotEmpty());
+                          ->check(NotEmpty("the address"));
   reclaim
       ->add_flag(
           "--runs-nowhere-else", options->runs_nowhere_else,
