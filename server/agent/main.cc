@@ -28,6 +28,8 @@
 #include "server/clock/clock_monitor.h"
 #include "server/clock/fixed_clock_source.h"
 #include "server/clock/kernel_clock_source.h"
+#include "server/confine/core_dumps.h"
+#include "server/confine/system_call_filter.h"
 #include "server/discovery/vm_id_rule.h"
 #include "server/journal/sqlite_journal.h"
 
@@ -112,6 +114,15 @@ bool CannotStart(const absl::Status& status) {
   return !status.ok();
 }
 
+// No rights are kept that only the start needed.
+absl::Status ConfineAsWanted(const CommandLine& command_line) {
+  if (command_line.seccomp == "off") return absl::OkStatus();
+  confine::SystemCallFilter filter;
+  if (command_line.seccomp == "kill") filter.forbidden = confine::Forbidden::kKills;
+  filter.attach = command_line.vms.rules.attach;
+  return confine::Confine(filter);
+}
+
 // Serves until SIGTERM or SIGINT, and reads the configuration again at SIGHUP. Returns the signal.
 int ServeUntilStopped(const sigset_t& signals, Reconfiguration& configuration) {
   for (;;) {
@@ -154,14 +165,15 @@ int Run(const std::vector<std::string>& arguments, const CommandLine& command_li
   Options options = command_line.options;
   options.reload = [&] { return configuration.Reload(); };
   auto agent = Agent::Start(options, std::move(platform));
-  if (CannotStart(agent.status())) return 1;
+  if (CannotStart(agent.status()) || CannotStart(ConfineAsWanted(command_line))) return 1;
   running = agent->get();
   for (size_t i = 0; i < command_line.options.listen.size(); ++i) {
     Log(LogLevel::kInfo, "serving",
         {{"address", command_line.options.listen[i]},
          {"port", (*agent)->ports()[i]},
          {"host", host_name},
-         {"tsc_khz", host_khz}});
+         {"tsc_khz", host_khz},
+         {"seccomp", command_line.seccomp}});
   }
   SelfProbe self_probe(command_line.options.listen[0], (*agent)->ports()[0]);
   const auto service_manager = ServiceManager::FromEnvironment(
@@ -190,5 +202,8 @@ int main(int argc, char** argv) {
                                          ? LogFormat::kText
                                          : tsc_handoff::FormatForStderr());
   tsc_handoff::SetLogLevel(command_line.log_level);
+  if (const auto status = tsc_handoff::confine::ForbidCoreDumps(); !status.ok())
+    Log(tsc_handoff::LogLevel::kWarn, "the core of a crash would hold states",
+        {{"why", status.message()}});
   return tsc_handoff::agent::Run(arguments, command_line);
 }
