@@ -30,6 +30,8 @@
 #include "server/clock/clock_monitor.h"
 #include "server/clock/fixed_clock_source.h"
 #include "server/clock/kernel_clock_source.h"
+#include "server/confine/core_dumps.h"
+#include "server/confine/system_call_filter.h"
 #include "server/discovery/vm_id_rule.h"
 #include "server/journal/sqlite_journal.h"
 #include "server/tls/loopback.h"
@@ -128,6 +130,15 @@ bool CannotStart(const absl::Status& status) {
   return !status.ok();
 }
 
+// No rights are kept that only the start needed.
+absl::Status ConfineAsWanted(const CommandLine& command_line) {
+  if (command_line.seccomp == "off") return absl::OkStatus();
+  confine::SystemCallFilter filter;
+  if (command_line.seccomp == "kill") filter.forbidden = confine::Forbidden::kKills;
+  filter.attach = command_line.vms.rules.attach;
+  return confine::Confine(filter);
+}
+
 // Serves until SIGTERM or SIGINT, and reads the configuration again at SIGHUP. Returns the signal.
 int ServeUntilStopped(const sigset_t& signals, const service::Reloader& reload) {
   for (;;) {
@@ -213,14 +224,15 @@ int Run(const std::vector<std::string>& arguments, const CommandLine& command_li
     Log(LogLevel::kWarn, "TCP on loopback without TLS: every process of this host may call");
   options.reload = [&] { return ReloadAll(running, command_line, configuration); };
   auto agent = Agent::Start(options, std::move(platform));
-  if (CannotStart(agent.status())) return 1;
+  if (CannotStart(agent.status()) || CannotStart(ConfineAsWanted(command_line))) return 1;
   running = agent->get();
   for (size_t i = 0; i < command_line.options.listen.size(); ++i) {
     Log(LogLevel::kInfo, "serving",
         {{"address", command_line.options.listen[i]},
          {"port", (*agent)->ports()[i]},
          {"host", host_name},
-         {"tsc_khz", host_khz}});
+         {"tsc_khz", host_khz},
+         {"seccomp", command_line.seccomp}});
   }
   WarnOfStrangers(options);
   SelfProbe self_probe = MakeSelfProbe(command_line.options, **agent);
@@ -252,5 +264,8 @@ int main(int argc, char** argv) {
                                          : tsc_handoff::FormatForStderr());
   tsc_handoff::SetLogLevel(command_line.log_level);
   tsc_handoff::agent::TakeOverGrpcLog();
+  if (const auto status = tsc_handoff::confine::ForbidCoreDumps(); !status.ok())
+    Log(tsc_handoff::LogLevel::kWarn, "the core of a crash would hold states",
+        {{"why", status.message()}});
   return tsc_handoff::agent::Run(arguments, command_line);
 }

@@ -234,6 +234,12 @@ void AddOptions(CLI::App& app, CommandLine& out) {
       ->group("VMs whose VMMs know nothing of the agent");
   AddDuration(app, "--drain-limit", out.drain_limit_ns,
               "Let open handoffs come to their end for this long at a stop [20s]");
+  app.add_option("--seccomp", out.seccomp,
+                 "Once it serves, let the agent make only the system calls that it needs; on: "
+                 "another one is refused, and named in the kernel's audit log; kill: another one "
+                 "ends the agent [on]")
+      ->check(CLI::IsMember({"on", "off", "kill"}).description(""))
+      ->type_name("on|off|kill");
   app.add_option("--log-level", out.log_level, "Write lines of this level and above [info]")
       ->check(CLI::IsMember({"debug", "info", "warn", "error"}).description(""))
       ->type_name("debug|info|warn|error");

@@ -40,10 +40,11 @@ struct CommandLine {
   std::string log_level = "info";
   std::string log_format = "auto";  // text, json; auto: json where systemd's journal reads it
   int64_t drain_limit_ns = 20'000'000'000;
-  std::string policy;         // a file, read into options.policy; empty: none
-  std::string config;         // a file; empty: none
-  std::string health;         // "agent" or "handoffs": ask the agent that runs, and exit
-  bool print_config = false;  // `message` is the file of all settings
+  std::string seccomp = "on";  // off, kill; see server/confine/system_call_filter.h
+  std::string policy;          // a file, read into options.policy; empty: none
+  std::string config;          // a file; empty: none
+  std::string health;          // "agent" or "handoffs": ask the agent that runs, and exit
+  bool print_config = false;   // `message` is the file of all settings
   // What the command line and the file have set, by the flags' long names.
   std::map<std::string, std::string> given;
   // Not empty: print this and exit with `exit_code` (--help, --version, or a usage error).

@@ -26,6 +26,8 @@ AGENT_PORT = 50051
 VMM_SOCKET = "/run/tsc-handoff-vmm.sock"
 JOURNAL = "/run/tsc-handoff-journal/journal.db"
 AGENT = "server/agent/tsc-agent"
+# A system call that the filter does not know ends the agent, which no test overlooks.
+CONFINED = ("--seccomp", "kill")
 PROGRAMS = (AGENT, "client/tscctl/tscctl", "tests/witness/witness")
 
 
@@ -105,7 +107,8 @@ class Agent:
         link = ["--listen", self.peer_address, "--peer-address", self.peer_address] if self.peer_address else []
         return self.node.start(
             [binary(self.program), "--listen", f"10.0.2.15:{AGENT_PORT}", *link, *self._tls.flags(), "--policy", POLICY_PATH,
-             "--insecure-metrics", "--vmm-socket", VMM_SOCKET, "--journal", JOURNAL, *arguments], name="tsc-agent", env=environment)
+             "--insecure-metrics", "--vmm-socket", VMM_SOCKET, "--journal", JOURNAL, *CONFINED,
+             *arguments], name="tsc-agent", env=environment)
 
     def stop(self) -> None:
         """In order: it is asked to end."""

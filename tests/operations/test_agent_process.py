@@ -9,13 +9,13 @@ import re
 import signal
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import grpc
 import pytest
 
-from ..demo.lab import TscctlResult, tscctl
+from ..demo.lab import CONFINED, TscctlResult, tscctl
 from ..e2e import health
 from ..e2e.support import error_of, wait_for
 from ..programs import binary
@@ -26,6 +26,12 @@ TRACEPARENT = f"00-{TRACE}-00f067aa0ba902b7-01"
 BURST, CALLS = 50, 400
 TSCCTL = "client/tscctl/tscctl"
 SHIPPED = pathlib.Path(__file__).resolve().parents[2] / "deploy/config"
+
+
+def _unless_given(arguments: Sequence[str]) -> list[str]:
+    """What is set for every agent here, but for flags that a test gives."""
+    flags = [("--metrics", ""), ("--clock", "fixed:1us"), CONFINED]
+    return [word for flag in flags if flag[0] not in arguments for word in flag]
 
 
 class AgentProcess:
@@ -39,7 +45,7 @@ class AgentProcess:
         with self._log.open("w") as log:
             self.process = subprocess.Popen(
                 [binary(AGENT), "--config", str(self.config), "--listen", self.address, "--vmm-socket", f"{directory}/vmm.sock",
-                 "--journal", f"{directory}/journal/journal.db", "--metrics", "", "--clock", "fixed:1us", *arguments],
+                 "--journal", f"{directory}/journal/journal.db", *_unless_given(arguments), *arguments],
                 stderr=log)
 
     def __enter__(self) -> AgentProcess:

@@ -9,6 +9,7 @@ import subprocess
 
 import pytest
 
+from ..security import hardening
 from . import packages
 from .packages import PROJECT, output
 
@@ -106,6 +107,11 @@ def test_the_unit_is_hardened_to_2_0_or_better(unpacked: pathlib.Path) -> None:
     exposure = re.search(r"Overall exposure level for tsc-agent.service: ([0-9.]+)", done)
     assert exposure is not None, done
     assert float(exposure.group(1)) <= 2.0, done
+
+
+@pytest.mark.parametrize("path", ["usr/bin/tsc-agent", "usr/bin/tscctl", "usr/lib/x86_64-linux-gnu/libtsc_vmm.so.0"])
+def test_what_is_stripped_for_a_package_is_as_hardened_as_before(unpacked: pathlib.Path, path: str) -> None:
+    assert hardening.findings(unpacked / path, stripped=True) == []
 
 
 @pytest.mark.parametrize("linking", ["shared", "static"])
