@@ -38,20 +38,23 @@ class Death(NamedTuple):
 
 
 DEATHS = (
-    Death("capture", "prepared", "resume"),
     Death("capture", "mapped", "abort"),
+    Death("look", "redirected", "abort"),
+    Death("write", "payload_written", "abort"),
+    Death("write", "ran", "resume"),
+    Death("write", "ran", "abort", "mapped"),
+)
+MORE_DEATHS = (
+    Death("capture", "prepared", "resume"),
     Death("capture", "ran", "resume"),
     Death("capture", "stub_cleared", "abort"),
-    Death("look", "redirected", "abort"),
     Death("look", "stub_cleared", "resume"),
     Death("write", "prepared", "resume"),
-    Death("write", "payload_written", "abort"),
     Death("write", "told_to_go", "resume"),
     Death("write", "ran", "abort"),
     Death("write", "registers_restored", "resume"),
     Death("write", "stub_cleared", "abort"),
     Death("write", "ran", "resume", "told_to_go"),
-    Death("write", "ran", "abort", "mapped"),
 )
 
 
@@ -111,7 +114,8 @@ def shared() -> Iterator[Shared]:
             yield Shared(Host(node), {"one": one, "two": two})
 
 
-@pytest.mark.parametrize("death", DEATHS, ids=str)
+@pytest.mark.parametrize("death", [*DEATHS, *(pytest.param(death, marks=pytest.mark.slow) for death in MORE_DEATHS)],
+                         ids=str)
 def test_an_agent_dies_in_a_handoff(shared: Shared, death: Death) -> None:
     host, handoff_id = shared.host, f"died-{next(_numbers)}"
     move_vcpu(shared.qemus[shared.owner], 1, MOVE_TICKS)
