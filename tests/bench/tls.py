@@ -17,6 +17,12 @@ from .tls_figures import TlsCost
 
 AGENT, PROGRAM = "server/agent/tsc-agent", "tests/bench/tls_bench"
 START_LIMIT_S = 30
+POLICY = """\
+bindings:
+  - role: viewer
+    users: [root]
+    certificates: ["dns:caller.example.org"]
+"""
 
 
 def _port(log: pathlib.Path, agent: subprocess.Popen[bytes]) -> int:
@@ -39,9 +45,11 @@ def measure(quick: bool) -> TlsCost:
         authority = Authority(directory / "authority")
         files = authority.issue("agent", "DNS:agent.example.org,IP:127.0.0.1")
         caller = authority.issue("caller", "DNS:caller.example.org", usage="clientAuth")
-        socket, log = f"unix:{directory}/agent.sock", directory / "log"
+        socket, log, policy = f"unix:{directory}/agent.sock", directory / "log", directory / "policy.yaml"
+        policy.write_text(POLICY)
         with log.open("w") as output:
             agent = subprocess.Popen([binary(AGENT), "--listen", socket, "--listen", "127.0.0.1:0", *files.flags(), "--metrics", "",
+                                      "--policy", str(policy),
                                       "--vmm-socket", f"{directory}/vmm.sock", "--journal", f"{directory}/journal/journal.db",
                                       "--clock", "fixed:1us"], stderr=output)
         try:
