@@ -22,7 +22,7 @@ from .steps import FAILPOINTS, STEPS, writes_all
 PROBE = "tests/attach/attach_probe"
 INJECTION = pathlib.Path(__file__).resolve().parents[2] / "server/attach/injection.cc"
 MOVE_TICKS = 260_000
-RANDOM_DEATHS = 10
+RANDOM_DEATHS = (3, pytest.param(20, marks=pytest.mark.slow))
 
 @pytest.fixture(scope="module")
 def node() -> Iterator[Node]:
@@ -89,11 +89,12 @@ def test_a_qemu_dies_at_a_step(node: Node, step: str) -> None:
         assert answer.get("reason") == "VMM_GONE" or (step == "running" and "after" in answer), answer
 
 
-def test_a_qemu_dies_at_any_moment(node: Node) -> None:
+@pytest.mark.parametrize("times", RANDOM_DEATHS)
+def test_a_qemu_dies_at_any_moment(node: Node, times: int) -> None:
     seed = int(os.environ.get("TSC_ATTACH_SEED") or random.SystemRandom().randrange(1 << 32))
     print(f"TSC_ATTACH_SEED={seed}")
     chance = random.Random(seed)
-    for _ in range(RANDOM_DEATHS):
+    for _ in range(times):
         with NodeQemu(node, name="mortal", vcpus=2) as qemu:
             qemu.qmp("stop")
             # The delay begins when the probe has attached for the first time.

@@ -65,7 +65,11 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MortalHost]:
         yield MortalHost(cluster.nodes[0], tmp_path_factory.mktemp("state"))
 
 
-@pytest.mark.parametrize("step", STEPS)
+# The others with --all.
+QUICK_STEPS = ("mapped", "running", "registers_restored")
+
+
+@pytest.mark.parametrize("step", [pytest.param(step, marks=() if step in QUICK_STEPS else pytest.mark.slow) for step in STEPS])
 def test_an_agent_dies(host: MortalHost, step: str) -> None:
     before = host.qemu.fingerprint(calls=True)
     host.begin(f"attach.{step}")

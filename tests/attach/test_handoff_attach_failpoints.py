@@ -38,13 +38,13 @@ class Death(NamedTuple):
 
 
 DEATHS = (
-    Death("capture", "mapped", "abort"),
-    Death("look", "redirected", "abort"),
     Death("write", "payload_written", "abort"),
     Death("write", "ran", "resume"),
-    Death("write", "ran", "abort", "mapped"),
 )
 MORE_DEATHS = (
+    Death("capture", "mapped", "abort"),
+    Death("look", "redirected", "abort"),
+    Death("write", "ran", "abort", "mapped"),
     Death("capture", "prepared", "resume"),
     Death("capture", "ran", "resume"),
     Death("capture", "stub_cleared", "abort"),

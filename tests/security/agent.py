@@ -21,6 +21,10 @@ bindings:
   - role: admin
     users: [root]
     certificates: ["spiffe://example.org/orchestrator"]
+  - role: peer
+    certificates: ["spiffe://example.org/agent"]
+  - role: viewer
+    certificates: ["spiffe://tsc-handoff.example/*"]  # what ./run certs issues
 """
 
 
