@@ -31,8 +31,8 @@ struct TlsNode {
     // Whoever has a certificate of the authority may do everything: here it is the handshake that
     // is tried.
     auth::Policy policy;
-    policy.bindings.push_back({.role = auth::Role::kAdmin,
-                               .certificates = {"spiffe://example.org/*"}});
+    policy.bindings.push_back(
+        {.role = auth::Role::kAdmin, .certificates = {"spiffe://example.org/*"}});
     options.agent.policy = std::make_shared<const auth::Policy>(policy);
     auto started = sim::SimNode::Start(std::make_shared<sim::SimTime>(), options);
     EXPECT_TRUE(started.ok()) << started.status();
