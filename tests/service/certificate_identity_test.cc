@@ -82,7 +82,7 @@ class CertificateIdentity : public testing::Test {
       client_options.pem_cert_chain = Read(client + ".pem");
     }
     const auto stub = v1::TscAgent::NewStub(grpc::CreateChannel(
-        "localhost:" + std::to_string(port), grpc::SslCredentials(client_options)));
+        "127.0.0.1:" + std::to_string(port), grpc::SslCredentials(client_options)));
     grpc::ClientContext context;
     context.set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(20));
     v1::GetHostInfoResponse response;
@@ -96,7 +96,7 @@ class CertificateIdentity : public testing::Test {
 };
 
 TEST_F(CertificateIdentity, IsItsUriAndDnsNamesAndNothingElse) {
-  ASSERT_NO_FATAL_FAILURE(Make("server", "DNS:localhost"));
+  ASSERT_NO_FATAL_FAILURE(Make("server", "IP:127.0.0.1"));
   ASSERT_NO_FATAL_FAILURE(
       Make("client",
            "URI:spiffe://example.org/orchestrator,DNS:orchestrator.example.org,DNS:o2.example.org,"
@@ -111,7 +111,7 @@ TEST_F(CertificateIdentity, IsItsUriAndDnsNamesAndNothingElse) {
 }
 
 TEST_F(CertificateIdentity, OneWithoutNamesIsACertificateThatNoPatternMatches) {
-  ASSERT_NO_FATAL_FAILURE(Make("server", "DNS:localhost"));
+  ASSERT_NO_FATAL_FAILURE(Make("server", "IP:127.0.0.1"));
   ASSERT_NO_FATAL_FAILURE(Make("client", ""));
   ASSERT_NO_FATAL_FAILURE(
       Call("client", GRPC_SSL_REQUEST_AND_REQUIRE_CLIENT_CERTIFICATE_AND_VERIFY));
@@ -122,7 +122,7 @@ TEST_F(CertificateIdentity, OneWithoutNamesIsACertificateThatNoPatternMatches) {
 }
 
 TEST_F(CertificateIdentity, WhoShowsNoneIsAnonymousEvenByTls) {
-  ASSERT_NO_FATAL_FAILURE(Make("server", "DNS:localhost"));
+  ASSERT_NO_FATAL_FAILURE(Make("server", "IP:127.0.0.1"));
   ASSERT_NO_FATAL_FAILURE(Call("", GRPC_SSL_DONT_REQUEST_CLIENT_CERTIFICATE));
   EXPECT_EQ(service_.seen->kind, Identity::Kind::kAnonymous);
   EXPECT_EQ(NameOf(*service_.seen), "anonymous@127.0.0.1");
@@ -132,7 +132,7 @@ TEST_F(CertificateIdentity, WhoShowsNoneIsAnonymousEvenByTls) {
 // Why an address with TLS must demand and verify certificates: should gRPC ever tell one that was
 // not verified apart, CallerOf can.
 TEST_F(CertificateIdentity, GrpcDoesNotSayThatOneWasNotVerified) {
-  ASSERT_NO_FATAL_FAILURE(Make("server", "DNS:localhost"));
+  ASSERT_NO_FATAL_FAILURE(Make("server", "IP:127.0.0.1"));
   ASSERT_NO_FATAL_FAILURE(Make("client", "URI:spiffe://example.org/admin"));
   ASSERT_NO_FATAL_FAILURE(Call("client", GRPC_SSL_REQUEST_CLIENT_CERTIFICATE_BUT_DONT_VERIFY));
   EXPECT_EQ(service_.seen->kind, Identity::Kind::kCertificate);
