@@ -88,6 +88,21 @@ std::string Descriptors(pid_t pid) {
   return out;
 }
 
+// A child that sleeps again and again is looked at while it does: between two calls it may have
+// another signal mask, and on a busy machine it may stand there for long. One that never sleeps is
+// looked at as it is.
+static std::string StatusAtRest(const std::string& root) {
+  constexpr int kLooks = 500;
+  std::ostringstream text;
+  for (int look = 0; look < kLooks; ++look) {
+    text.str("");
+    text << std::ifstream(root + "status").rdbuf();
+    if (text.str().find("State:\tS") != std::string::npos) break;
+    sched_yield();
+  }
+  return text.str();
+}
+
 std::string Fingerprint(pid_t pid) {
   const std::string root = "/proc/" + std::to_string(pid) + "/";
   std::stringstream out;
@@ -97,7 +112,7 @@ std::string Fingerprint(pid_t pid) {
     if (!kSanitized || line.find("r-xp") != std::string::npos) out << line << '\n';
   }
   out << Descriptors(pid) << '\n';
-  std::ifstream status(root + "status");
+  std::istringstream status(StatusAtRest(root));
   for (std::string line; std::getline(status, line);) {
     for (const char* key : {"SigBlk", "SigIgn", "SigCgt", "Threads", "TracerPid"}) {
       if (line.rfind(key, 0) == 0) out << line << '\n';
