@@ -227,11 +227,12 @@ class Node:
         raw = data.encode() if isinstance(data, str) else data
         self.call("write", path=str(path), data=base64.b64encode(raw).decode(), mode=mode)
 
-    def ask_socket(self, path: str | pathlib.PurePath, line: str, timeout: float = 30.0) -> str:
-        """Sends a line to a Unix socket in the node and returns the line that comes back, without starting a program
-        there, which takes an emulated processor a tenth of a second."""
+    def ask_socket(self, path: str | pathlib.PurePath, line: str, timeout: float = 30.0, answers: str = "") -> str:
+        """Sends a line to a Unix socket in the node and returns the first line that comes back and begins with `answers`
+        ("" if the other end closes before), without starting a program there, which takes an emulated processor a tenth of a
+        second."""
         return str(self.call("ask_socket", timeout_s=timeout + _ANSWER_GRACE_S, path=str(path), line=line,
-                             timeout=timeout))
+                             timeout=timeout, answers=answers))
 
     def forward(self, port: int) -> int:
         """Returns a port on the machine's 127.0.0.1 that leads to TCP `port` of the node. The

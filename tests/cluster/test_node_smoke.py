@@ -120,6 +120,21 @@ def test_socket_in_the_node_is_asked(node: Node) -> None:
         node.ask_socket("/run/echo.sock", "too late")
 
 
+def test_what_a_socket_in_the_node_says_besides_the_answer_is_passed_over(node: Node) -> None:
+    server = node.start(["/usr/bin/python3", "-u", "-c", (
+        "import socket\n"
+        "server = socket.create_server('/run/chatty.sock', family=socket.AF_UNIX)\n"
+        "print('listening')\n"
+        "for answer in ('rest of an old one\\n>1 old\\n>2 new\\n', 'never\\n'):\n"
+        "    with server.accept()[0] as connection, connection.makefile('rw') as lines:\n"
+        "        lines.readline()\n"
+        "        lines.write(answer)\n")], name="chatty")
+    wait_until(lambda: "listening" in server.log(), "the server")
+    assert node.ask_socket("/run/chatty.sock", "2 something", answers=">2 ") == ">2 new\n"
+    assert node.ask_socket("/run/chatty.sock", "3 something", answers=">3 ") == ""
+    assert server.wait() == 0
+
+
 def test_forwarded_port_reaches_a_server_in_the_node(node: Node) -> None:
     server = node.start(["/usr/bin/python3", "-u", "-c", (
         "import socket\n"

@@ -30,6 +30,8 @@ _KERNEL_ARGUMENTS = (
     # do; and it would not watch a TSC that has the register. It leaves an unknown one alone; KVM has it all the same.
     "clearcpuid=tsc_adjust")
 _ports = itertools.count(4500)
+# Of the commands: one sequence for all, as a guest takes what it was asked along when it migrates.
+_numbers = itertools.count(1)
 
 
 class GuestError(RuntimeError):
@@ -81,10 +83,12 @@ class Guest(NodeQemu):
 
     def ask(self, command: str, timeout: float = 90.0) -> dict[str, Any]:
         """Gives the guest a command. REQUIRES that it runs here."""
-        line = self.node.ask_socket(self._commands, command, timeout)
+        number = next(_numbers)
+        # The empty line ends what an asker may have left half said.
+        line = self.node.ask_socket(self._commands, f"\n{number} {command}", timeout, answers=f">{number} ")
         if not line:
             raise GuestError(f"{self.node.name}: the guest said nothing to {command!r}")
-        answer = json.loads(line)
+        answer = json.loads(line.partition(" ")[2])
         if "error" in answer:
             raise GuestError(f"{self.node.name}: {command}: {answer['error']}")
         return dict(answer)

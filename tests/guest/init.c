@@ -1,5 +1,6 @@
 // Process 1 of the witness guest: a Linux in a stock QEMU that watches its own TSCs (watch.h) and
-// tells on its second serial port what it saw. One command a line, one JSON object back:
+// tells on its second serial port what it saw. `NUMBER COMMAND` a line, `>NUMBER` and one JSON object
+// back: an asker that did not wait for its answer must not leave it to the next one. Commands:
 //
 //   report            what was seen since the last reset, and what the kernel thinks of its TSC
 //   reset             counts from nought
@@ -145,6 +146,10 @@ int main(void) {
       continue;
     }
     line[strcspn(line, "\r\n")] = '\0';
-    obey(out, line, cpus);
+    char* command;
+    const unsigned long number = strtoul(line, &command, 10);
+    if (command == line || *command != ' ') continue;
+    fprintf(out, ">%lu ", number);
+    obey(out, command + 1, cpus);
   }
 }
