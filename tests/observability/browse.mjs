@@ -71,7 +71,11 @@ async function pictures(page, name) {
 
 async function useView(page) {
   const ranges = page.locator('.segments button');
-  if (await ranges.count() > 0) await changed(page, () => ranges.first().click());
+  if (await ranges.count() > 0) {
+    await changed(page, () => ranges.first().click());
+    // What happened before the pages were opened is still to be seen at the last of them.
+    await changed(page, () => ranges.nth(1).click());
+  }
   const hosts = page.locator('#instance');
   if (await hosts.count() > 0) {
     const values = await hosts.locator('option').evaluateAll((options) => options.map((option) => option.value));

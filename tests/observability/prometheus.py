@@ -49,8 +49,8 @@ def wait_for(condition: Callable[[], Any], what: str, timeout: float = 60.0) -> 
 
 
 class Prometheus:
-    """Scrapes `targets` ("instance" -> HOST:PORT) and evaluates every second, unless `interval` says otherwise; the rules'
-    windows and their `for` are those that are delivered."""
+    """Scrapes `targets` ("instance" -> HOST:PORT) every second, which is also how long an answer may take, unless `interval`
+    says otherwise, and evaluates as often; the rules' windows and their `for` are those that are delivered."""
 
     def __init__(self, targets: Mapping[str, str], *, rules: bool = True, interval: str = "1s") -> None:
         self._targets = dict(targets)

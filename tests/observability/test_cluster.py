@@ -20,6 +20,8 @@ from .shown import console_queries, filled, grafana_queries
 # What was refused was so on node 2; the page shows node 1.
 MAY_BE_EMPTY = {"tsc-host/rpc-errors", "tsc-host/failures"}
 HANDOFFS = 8  # an even number
+REFUSED = "instance_side_phase:tsc_agent_handoff_phase_failures:ratio10m"
+GRAPH_STEP = "20s"  # of the pages' first range: so old may the last point of a graph be
 ALERT_LIMIT_S = 60.0
 EXAMPLE_INTERVAL = "10s"  # of deploy/prometheus/prometheus.yml
 
@@ -32,8 +34,7 @@ def watched() -> Iterator[WatchedCluster]:
         arrived = 'sum(tsc_agent_handoff_changes_total{state="ACTIVE"})'
         wait_for(lambda: [float(one["value"][1]) for one in watched.prometheus.query(arrived)] == [HANDOFFS], "the handoffs were scraped")
         # Rates need a second sample after the event.
-        recorded = "instance_side_phase:tsc_agent_handoff_phase_failures:ratio10m > 0"
-        wait_for(lambda: watched.prometheus.query(recorded), "the refused handoff became a rate")
+        wait_for(lambda: watched.prometheus.query(f"{REFUSED} > 0"), "the refused handoff became a rate")
         yield watched
 
 
@@ -122,6 +123,7 @@ def wait_for_alerts(prometheus: Prometheus, timeout: float) -> dict[str, float]:
 def test_the_pages_show_all_of_it_in_a_browser(watched: WatchedCluster) -> None:
     # The alerts of the next test take their time meanwhile.
     go_wrong(watched, "left-alone")
+    wait_for(lambda: watched.prometheus.query(f"{REFUSED} offset {GRAPH_STEP} > 0"), "what happened is old enough for graphs")
     visit = browse(watched.prometheus, "cluster")
     assert visit.problems == []
     states = {where: state for where, state in visit.states().items() if where not in MAY_BE_EMPTY}

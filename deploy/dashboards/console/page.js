@@ -106,11 +106,15 @@ async function startView(view) {
     if (running) { again = true; return; }
     running = true;
     try {
-      await show();
+      do {
+        again = false;
+        await show();
+      } while (again);
     } finally {
       running = false;
     }
-    if (again) { again = false; refresh(); }
+    // What is shown is what was last chosen.
+    document.body.dataset.ready = String(Date.now());
   };
   const show = async () => {
     const instance = chosen.get('instance') || '';
@@ -118,7 +122,6 @@ async function startView(view) {
     const time = timeNow();
     await Promise.all([band.refresh(view.variable && instance !== '.*' ? instance : ''), ...panels.map((panel) => panel.refresh(time, variables))]);
     updated.textContent = 'Updated ' + clockTime(Date.now(), true);
-    document.body.dataset.ready = String(Date.now());
   };
   const controls = document.getElementById('controls');
   if (view.variable) {
