@@ -34,8 +34,10 @@ using ContextPtr = std::unique_ptr<SSL_CTX, Freed<SSL_CTX_free>>;
 }  // namespace
 
 absl::Status SetMinVersion(MinVersion version) {
-  // First the file of the system, which would otherwise be read later and replace this.
-  OPENSSL_init_ssl(OPENSSL_INIT_LOAD_CONFIG, nullptr);
+  // First the file of the system, which would otherwise be read later and replace this. OpenSSL
+  // does not clean up at the process's exit: a thread of gRPC's may still be freeing a connection
+  // then, of which certificates would be left.
+  OPENSSL_init_ssl(OPENSSL_INIT_LOAD_CONFIG | OPENSSL_INIT_NO_ATEXIT, nullptr);
   const bool with_1_2 = version == MinVersion::kTls12;
   const std::string configuration = absl::StrCat(kConfiguration, with_1_2 ? ", TLSv1.2" : "", "\n");
   const BioPtr text(BIO_new_mem_buf(configuration.data(), static_cast<int>(configuration.size())));

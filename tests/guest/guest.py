@@ -8,6 +8,7 @@ from __future__ import annotations
 import gzip
 import itertools
 import json
+import re
 import threading
 import time
 from collections.abc import Sequence
@@ -66,10 +67,11 @@ class Guest(NodeQemu):
         cpu = f"host,-svm,migratable=off,+invtsc,x-force-features=on,tsc-frequency={machine_tsc_khz() * 1000}"
         self.name = name
         self._commands = f"/tmp/{name}-{port}.commands"
+        self._console = f"{node.name}.{name}-{port}.console"
         self.qmp_address = f"127.0.0.1:{node.forward(port)}"
         super().__init__(node, name=name, vcpus=vcpus, options=[
             "-cpu", cpu, "-m", str(MEMORY_MB), "-kernel", str(kernel.boot_image), "-initrd", initrd, "-append", _KERNEL_ARGUMENTS,
-            "-serial", f"file:{EXCHANGE}/{node.name}.{name}-{port}.console",
+            "-serial", f"file:{EXCHANGE}/{self._console}",
             "-chardev", f"socket,id=commands,path={self._commands},server=on,wait=off", "-serial", "chardev:commands",
             "-qmp", f"tcp:10.0.2.15:{port},server=on,wait=off", *options])
 
@@ -83,6 +85,12 @@ class Guest(NodeQemu):
 
     def ask(self, command: str, timeout: float = 90.0) -> dict[str, Any]:
         """Gives the guest a command. REQUIRES that it runs here."""
+        try:
+            return self._ask(command, timeout)
+        except NodeError as error:
+            raise GuestError(f"{self.node.name}: the guest did not answer {command!r}: {error}\n{self._condition()}") from error
+
+    def _ask(self, command: str, timeout: float) -> dict[str, Any]:
         number = next(_numbers)
         # The empty line ends what an asker may have left half said.
         line = self.node.ask_socket(self._commands, f"\n{number} {command}", timeout, answers=f">{number} ")
@@ -92,6 +100,16 @@ class Guest(NodeQemu):
         if "error" in answer:
             raise GuestError(f"{self.node.name}: {command}: {answer['error']}")
         return dict(answer)
+
+    def _condition(self) -> str:
+        """Of a guest that does not answer: what its QEMU says, where its vCPUs are, and its kernel's last words."""
+        try:
+            registers = str(self.qmp("human-monitor-command", **{"command-line": "info registers -a"}))
+            where = " ".join(re.findall(r"CPU#\d+|R[IS]P=\w+|RFL=\w+|HLT=\d", registers))
+            status = f"{self.qmp('query-status')} {where}"
+        except Exception as error:  # it is as silent as its guest
+            status = str(error)
+        return f"{status}\n{(self.node.exchange / self._console).read_text(errors='replace')[-1500:]}"
 
     def report(self) -> GuestReport:
         return GuestReport(**self.ask("report"))
@@ -118,7 +136,7 @@ class Guest(NodeQemu):
         deadline = time.monotonic() + timeout
         while True:
             try:
-                self.ask("report", timeout=5.0)
+                self._ask("report", timeout=5.0)
                 return
             except Exception as error:  # until its program reads the port, nobody answers
                 if time.monotonic() > deadline or not self.alive:

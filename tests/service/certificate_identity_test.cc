@@ -11,6 +11,7 @@
 #include <string>
 
 #include "server/service/caller.h"
+#include "server/tls/min_version.h"
 #include "tschandoff/v1/tsc_agent.grpc.pb.h"
 
 namespace tsc_handoff {
@@ -39,6 +40,8 @@ class Seeing final : public v1::TscAgent::CallbackService {
 
 class CertificateIdentity : public testing::Test {
  protected:
+  static void SetUpTestSuite() { ASSERT_TRUE(tls::SetMinVersion(tls::MinVersion::kTls13).ok()); }
+
   void SetUp() override {
     char directory[] = "/tmp/tsc-cert.XXXXXX";
     ASSERT_NE(mkdtemp(directory), nullptr);
