@@ -60,7 +60,8 @@ cmd_test() {
 run_bazel_tests() {
   say "Building and running the unit and service tests${config:+ with $config}"
   local options=() bep=$RESULTS_DIR/run/bazel.json
-  if [ -n "$config" ]; then options+=(--config="$config"); fi
+  # A sanitizer's binaries are of no use but to its tests.
+  if [ -n "$config" ]; then options+=(--config="$config" --build_tests_only); fi
   if [ -n "$name" ]; then options+=(--test_filter="*$name*"); fi
   bz test "${options[@]}" --build_event_json_file="$bep" -- "${targets[@]}" >&2 || status=$?
   summary+=(--bazel-events "$bep" --bazel-status "$status")
