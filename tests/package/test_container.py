@@ -122,7 +122,7 @@ def _is_ready(port: str) -> bool:
 def _port(log: pathlib.Path, agent: subprocess.Popen[bytes]) -> str:
     deadline = time.monotonic() + 60
     while True:
-        found = re.search(r"serving 127\.0\.0\.1:0 \(port (\d+)\)", log.read_text())
+        found = re.search(r"serving address=127\.0\.0\.1:0 port=(\d+)", log.read_text())
         if found is not None:
             return found.group(1)
         assert agent.poll() is None and time.monotonic() < deadline, log.read_text()
