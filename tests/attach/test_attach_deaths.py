@@ -17,7 +17,7 @@ import pytest
 from ..cluster import Cluster, CommandResult, Node
 from ..programs import binary
 from .node_qemu import NodeQemu
-from .steps import FAILPOINTS, STEPS, writes_all
+from .steps import EACH_STEP, FAILPOINTS, writes_all
 
 PROBE = "tests/attach/attach_probe"
 INJECTION = pathlib.Path(__file__).resolve().parents[2] / "server/attach/injection.cc"
@@ -48,7 +48,7 @@ def test_all_steps_are_known() -> None:
     assert set(re.findall(r'Failpoint\("(attach\.\w+)"\)', INJECTION.read_text())) == set(FAILPOINTS)
 
 
-@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize("step", EACH_STEP)
 def test_an_attaching_process_dies(qemu: NodeQemu, step: str) -> None:
     before, seen = qemu.fingerprint(calls=True), qemu.offsets()
     for _ in range(20):
@@ -79,7 +79,7 @@ def test_a_qemu_that_survived_all_of_that_runs(qemu: NodeQemu) -> None:
     qemu.check_that_it_answers("running")
 
 
-@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize("step", EACH_STEP)
 def test_a_qemu_dies_at_a_step(node: Node, step: str) -> None:
     with NodeQemu(node, name="mortal", vcpus=2) as qemu:
         qemu.qmp("stop")

@@ -15,7 +15,7 @@ from ..cluster import Cluster, Node
 from ..demo.lab import Agent, TscctlResult, tscctl
 from ..e2e.support import wait_for
 from .node_qemu import NodeQemu
-from .steps import STEPS, writes_all
+from .steps import EACH_STEP, writes_all
 
 AGENT = "server/agent/tsc-agent-with-failpoints"
 VARIABLE = "TSC_HANDOFF_FAILPOINT"
@@ -65,11 +65,7 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MortalHost]:
         yield MortalHost(cluster.nodes[0], tmp_path_factory.mktemp("state"))
 
 
-# The others with --all.
-QUICK_STEPS = ("mapped", "running", "registers_restored")
-
-
-@pytest.mark.parametrize("step", [pytest.param(step, marks=() if step in QUICK_STEPS else pytest.mark.slow) for step in STEPS])
+@pytest.mark.parametrize("step", EACH_STEP)
 def test_an_agent_dies(host: MortalHost, step: str) -> None:
     before = host.qemu.fingerprint(calls=True)
     host.begin(f"attach.{step}")
