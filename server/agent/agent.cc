@@ -22,6 +22,7 @@
 #include "server/agent/clock_watch.h"
 #include "server/agent/found_vms.h"
 #include "server/agent/handoff_watch.h"
+#include "server/agent/memory_watch.h"
 #include "server/agent/transport.h"
 #include "server/agent/vm_watch.h"
 #include "server/auth/audit.h"
@@ -489,6 +490,7 @@ class AgentImpl final : public Agent {
       health_mutex_;  // held while the health is told, so that the last word is the right one
   std::optional<ClockWatch> clock_watch_;
   std::optional<HandoffWatch> handoff_watch_;
+  const MemoryWatch memory_watch_;
 };
 
 }  // namespace

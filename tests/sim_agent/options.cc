@@ -60,7 +60,7 @@ constexpr NumberWord kNumberWords[] = {
     {"tai_s", [](SimNodeOptions& o,
                  int64_t value) { o.host.clock.tai_offset_s = static_cast<int32_t>(value); }},
     {"port", [](SimNodeOptions& o,
-                int64_t value) { o.agent.listen = {absl::StrCat("127.0.0.1:", value)}; }},
+                int64_t value) { o.agent.listen.front() = absl::StrCat("127.0.0.1:", value); }},
     {"undecided_ms",
      [](SimNodeOptions& o, int64_t value) { o.agent.undecided_after_ns = value * 1'000'000; }},
     {"metrics_per_vm",
