@@ -80,6 +80,10 @@ class Host:
         self.address = self.agent.addresses[0]
         self.groups: list[SimAgent | None] = [self._start_group(i, awaits_handoff) for i in range(groups)]
 
+    @property
+    def vms(self) -> int:
+        return len(self.groups) * self._vms_of_group
+
     def close(self) -> None:
         for part in [*self.groups, self.agent]:
             if part is not None:
@@ -142,8 +146,7 @@ class Host:
         return dict(json.loads(done.stdout))
 
     def wait_registered(self) -> None:
-        vms = len(self.groups) * self._vms_of_group
-        wait_until(f"{vms} VMs at {self.address}", lambda: int(self.ask("host")["host"]["vm_count"]) >= vms)
+        wait_until(f"{self.vms} VMs at {self.address}", lambda: int(self.ask("host")["host"]["vm_count"]) >= self.vms)
 
     def pending(self) -> list[str]:
         handoffs = self.ask("handoffs", "--pending").get("handoffs", [])
@@ -156,8 +159,8 @@ class Evacuation:
     def __init__(self, source: Host, destination: Host, directory: Path) -> None:
         self._out = (directory / "evacuate.out").open("w+")
         self._err = (directory / "evacuate.err").open("w+")
-        self.process = subprocess.Popen(evacuate_command(source, destination, "--parallel", "16"),
-                                        stdin=subprocess.DEVNULL, stdout=self._out, stderr=self._err)
+        self.process = subprocess.Popen(evacuate_command(source, destination, "--parallel", "16"), stdin=subprocess.DEVNULL,
+                                        stdout=self._out, stderr=self._err, env=environment_for([source.address]))
 
     def finish(self) -> tuple[int, str, str]:
         """Kills it if it is still there. Status, stdout, stderr."""

@@ -20,6 +20,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/mutex.h"
 #include "server/agent/draining_stop.h"
+#include "server/agent/grpc_log.h"
 #include "server/agent/process_settings.h"
 #include "server/agent/reconfiguration.h"
 #include "tests/sim_agent/control.h"
@@ -109,6 +110,7 @@ int RunHosts(const CommandLine& command_line) {
   }
   running = &nodes.front()->agent();
   if (has_settings) {
+    agent::TakeOverGrpcLog();
     if (absl::Status status = agent::ConfineAsWanted(command_line.agent); !status.ok())
       return Fail(std::string(status.message()));
   }
