@@ -29,7 +29,7 @@ WITHIN_S = 0.5
 
 # With its start and the last round it takes 3 minutes.
 @pytest.mark.parametrize("seconds", [
-    pytest.param(float(os.environ.get("S","160")), id="3 minutes"),
+    pytest.param(160, id="3 minutes"),
     pytest.param(3600, id="1 hour", marks=pytest.mark.slow),
 ])
 def test_nothing_is_lost_and_nothing_grows(seconds: float) -> None:
