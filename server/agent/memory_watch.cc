@@ -1,9 +1,11 @@
 #include "server/agent/memory_watch.h"
 
 #include <malloc.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <chrono>
+#include <fstream>
 
 namespace tsc_handoff::agent {
 namespace {
@@ -12,14 +14,24 @@ constexpr std::chrono::seconds kInterval(10);
 // Less is soon used again.
 constexpr size_t kMuchBytes = 8 << 20;
 
+// 0 where the kernel does not say.
+size_t ResidentBytes() {
+  size_t size_pages = 0;
+  size_t resident_pages = 0;
+  std::ifstream("/proc/self/statm") >> size_pages >> resident_pages;
+  return resident_pages * static_cast<size_t>(sysconf(_SC_PAGESIZE));
+}
+
 }  // namespace
 
 bool FreeMemory::Return() {
-  const size_t free_bytes = mallinfo2().fordblks;
-  returned_bytes_ = std::min(returned_bytes_, free_bytes);
-  if (free_bytes - returned_bytes_ < kMuchBytes) return false;
+  const size_t resident_bytes = ResidentBytes();
+  smallest_bytes_ = std::min(smallest_bytes_, resident_bytes);
+  if (resident_bytes - smallest_bytes_ < kMuchBytes) return false;
+  // What was given back before is counted here, too: it does not say what there is to give.
+  if (mallinfo2().fordblks < kMuchBytes) return false;
   (void)malloc_trim(0);
-  returned_bytes_ = mallinfo2().fordblks;
+  smallest_bytes_ = ResidentBytes();
   return true;
 }
 

@@ -16,12 +16,13 @@ namespace tsc_handoff::agent {
 // What this process has freed. One thread.
 class FreeMemory {
  public:
-  // Gives back what has been freed since it did so last; false, and it does nothing, unless that is
-  // much. Others may have to wait for memory meanwhile, for some ms at most.
+  // Gives it back; false, and it does nothing, unless the process has much of it, and has grown by
+  // much since it was smallest after the last time. Others may have to wait for memory meanwhile,
+  // for some ms at most.
   bool Return();
 
  private:
-  size_t returned_bytes_ = 0;  // of what is free now, at most
+  size_t smallest_bytes_ = 0;  // resident, since the last time
 };
 
 class MemoryWatch {
