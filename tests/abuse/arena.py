@@ -111,11 +111,14 @@ class Arena(contextlib.AbstractContextManager["Arena"]):
 
     def write_config(self, number: int, **more: str) -> None:
         directory, files = self.directory(number), self.tls_files(number)
-        settings = {"listen": f"[127.0.0.1:0, unix:{directory}/agent.sock]", "tls-ca": files.ca, "tls-cert": files.cert,
-                    "tls-key": files.key, "policy": directory / "policy.yaml", "audit-log": directory / "audit.log",
-                    "max-request-rate": MAX_REQUEST_RATE, "max-vms": MAX_VMS, "keep-handoffs": KEEP_HANDOFFS, "seccomp": "kill",
-                    **more}
+        settings = {
+            "listen": f"[127.0.0.1:0, unix:{directory}/agent.sock]", "tls-ca": files.ca, "tls-cert": files.cert,
+            "tls-key": files.key, "policy": directory / "policy.yaml", "audit-log": directory / "audit.log",
+            "max-request-rate": MAX_REQUEST_RATE, "max-vms": MAX_VMS, "keep-handoffs": KEEP_HANDOFFS, "seccomp": "kill", **more}
         _replace(directory / "agent.yaml", "".join(f"{key}: {value}\n" for key, value in settings.items()))
+
+    def vm_count(self, number: int) -> int:
+        return int(self.hosts[number].ask("host")["host"]["vm_count"])
 
     def pids(self) -> list[int]:
         return [int(host.agent.ready["pid"]) for host in self.hosts]
@@ -124,10 +127,9 @@ class Arena(contextlib.AbstractContextManager["Arena"]):
         return [resources.of_process(pid) for pid in self.pids()]
 
     def target(self, past_handoff: str) -> Target:
-        files = {who: self._owned_by_attackers(lab_tls().authority, who, names) for who, names in (
-            ("accomplice", "URI:spiffe://lab.example.org/accomplice"), ("viewer", "URI:spiffe://lab.example.org/viewer"),
-            ("flooder", "URI:spiffe://lab.example.org/flooder"), ("bystander", "URI:spiffe://lab.example.org/bystander"), ("nobody", "URI:spiffe://lab.example.org/nobody"),
-            ("peer", "URI:spiffe://lab.example.org/peer,DNS:tsc-agent.lab.example.org,IP:127.0.0.1"))}
+        names = {who: f"URI:spiffe://lab.example.org/{who}" for who in ("accomplice", "viewer", "flooder", "bystander", "nobody")}
+        names["peer"] = "URI:spiffe://lab.example.org/peer,DNS:tsc-agent.lab.example.org,IP:127.0.0.1"
+        files = {who: self._owned_by_attackers(lab_tls().authority, who, called) for who, called in names.items()}
         stranger = Authority(self._directory / "strangers")
         files["stranger"] = self._owned_by_attackers(stranger, "stranger", "URI:spiffe://lab.example.org/orchestrator")
         return Target([host.address for host in self.hosts], [str(self.directory(n) / "agent.sock") for n in (0, 1)],

@@ -12,7 +12,7 @@ from .tally import reason_of
 from .target import SERVICE, Target
 
 # A call that is answered later is not served.
-PATIENCE_S = 5.0
+PATIENCE_S = 20.0
 _PAUSE_S = 0.2
 
 

@@ -43,9 +43,8 @@ class Lives:
             judged.add(host)
             first, last = held[:SETTLED], held[-1]
             print(f"host {host}, process {pid}, {len(held)} looks: {first[-1]}; at the end {last}")
-            assert last.descriptors <= max(one.descriptors for one in first), (first, last)
-            assert last.rss_kib <= max(one.rss_kib for one in first) + MORE_KIB, (first, last)
-            assert last.threads <= max(one.threads for one in first) + MORE_THREADS, (first, last)
+            assert last.within(Resources(max(one.rss_kib for one in first) + MORE_KIB, max(one.descriptors for one in first),
+                                         max(one.threads for one in first) + MORE_THREADS)), (first, last)
         assert judged == {0, 1}, "no process of one of the hosts lived for long"
         for host, sizes in enumerate(self._journals):
             largest, longest_log = (max(column) for column in zip(*sizes, strict=True))

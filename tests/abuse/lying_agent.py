@@ -60,7 +60,8 @@ class LyingAgent(grpc.GenericRpcHandler):
         self._ended = threading.Event()
         self.silent = False
         self._server = grpc.server(ThreadPoolExecutor(4), handlers=[self])
-        credentials = grpc.ssl_server_credentials([(files.key.read_bytes(), files.cert.read_bytes())], files.ca.read_bytes(), True)
+        own = (files.key.read_bytes(), files.cert.read_bytes())
+        credentials = grpc.ssl_server_credentials([own], files.ca.read_bytes(), require_client_auth=True)
         self.address = f"127.0.0.1:{self._server.add_secure_port('127.0.0.1:0', credentials)}"
 
     def __enter__(self) -> LyingAgent:

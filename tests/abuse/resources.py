@@ -12,6 +12,9 @@ class Resources:
     descriptors: int
     threads: int
 
+    def within(self, limit: Resources) -> bool:
+        return self.rss_kib <= limit.rss_kib and self.descriptors <= limit.descriptors and self.threads <= limit.threads
+
     def __str__(self) -> str:
         return f"{self.rss_kib / 1024:.1f} MiB, {self.descriptors} descriptors, {self.threads} threads"
 

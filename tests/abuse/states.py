@@ -39,6 +39,12 @@ def _set(path: str, value: int) -> Callable[[Any], None]:
     return change
 
 
+def _captured_later(by_s: int) -> Callable[[Any], None]:
+    def change(payload: Any) -> None:
+        payload.reference.realtime_ns += by_s * 10**9
+    return change
+
+
 def _drop_vcpu(payload: Any) -> None:
     del payload.guest_tsc_ticks[-1]
 
@@ -48,8 +54,8 @@ ABSURD: dict[str, Callable[[Any], None]] = {
     "captured in 1970": _set("reference.realtime_ns", 0),
     "captured in 2262": _set("reference.realtime_ns", YEAR_2262_NS),
     "captured before 1970": _set("reference.realtime_ns", MAX_UINT64),
-    "captured a year ago": lambda payload: _set("reference.realtime_ns", payload.reference.realtime_ns - 365 * 86_400 * 10**9)(payload),
-    "captured in an hour": lambda payload: _set("reference.realtime_ns", payload.reference.realtime_ns + 3600 * 10**9)(payload),
+    "captured a year ago": _captured_later(-365 * 86_400),
+    "captured in an hour": _captured_later(3600),
     "a guest of 0 kHz": _set("guest_tsc_khz", 0),
     "a guest of 2^32-1 kHz": _set("guest_tsc_khz", MAX_UINT32),
     "a host of 0 kHz": _set("reference.host_tsc_khz", 0),

@@ -39,11 +39,12 @@ def targets(abuse: Abuse) -> list[tuple[str, str, float, float]]:
 def as_lines(abuse: Abuse) -> list[str]:
     def row(series: str, percentile: str) -> str:
         return (f"{quiet_ns(abuse, series, percentile) / 1e6:,.1f} ms undisturbed, "
-                f"{abused_ns(abuse, series, percentile) / 1e6:,.1f} ms under abuse ({ratio(abuse, series, percentile):.2f} times)")
+                f"{abused_ns(abuse, series, percentile) / 1e6:,.1f} ms under abuse "
+                f"({ratio(abuse, series, percentile):.2f} times)")
 
     failed = abuse.abused["failed_rounds"] + sum(report["failed_rounds"] for report in abuse.quiet)
-    return [f"under abuse, {abuse.attempts:,} attempts by three attackers on the same cores: {abuse.abused['rounds']:,} handoffs, "
-            f"{failed} failed",
+    return [f"under abuse, {abuse.attempts:,} attempts by three attackers on the same cores: "
+            f"{abuse.abused['rounds']:,} handoffs, {failed} failed",
             *(f"  {what} {percentile}: {row(series, percentile)}" for what, series in
               (("a handoff", "handoff"), ("its floor, on the same cores and disk", "floor")) for percentile in PERCENTILES)]
 

@@ -69,8 +69,8 @@ class Host:
     """`word` is sim_agent's HOST, `config` the file of --agent-config. The agent keeps journal, address and socket when it is
     started again."""
 
-    def __init__(self, directory: Path, word: str, *, awaits_handoff: bool, groups: int = GROUPS, vms_of_group: int = VMS_OF_GROUP,
-                 config: Path | None = None) -> None:
+    def __init__(self, directory: Path, word: str, *, awaits_handoff: bool, groups: int = GROUPS,
+                 vms_of_group: int = VMS_OF_GROUP, config: Path | None = None) -> None:
         self._word = word
         self._config = config
         self._vms_of_group = vms_of_group
@@ -90,8 +90,9 @@ class Host:
                 part.kill()
 
     def _start_agent(self, port: int) -> SimAgent:
+        settings = ["--agent-config", str(self._config), "--log-level", "error"] if self._config else []
         return SimAgent("--role", "agent", "--host", f"{self._word}:journal={self._journal}:port={port}",
-                        "--vmm-socket", str(self._socket), *(["--agent-config", str(self._config), "--log-level", "error"] if self._config else []))
+                        "--vmm-socket", str(self._socket), *settings)
 
     def _start_group(self, number: int, awaits_handoff: bool) -> SimAgent:
         kind = ["--awaits-handoff"] if awaits_handoff else ["--phase-step", str(PHASE_TICKS)]
