@@ -8,10 +8,11 @@ from collections import defaultdict
 from .arena import Arena
 from .resources import Resources
 
-# A process that was looked at so often has shown what it settles at. What it holds later may be more by the margins: the
-# allocator's, a thread of gRPC's.
+# A process that was looked at so often has shown what it settles at; connections of the round before may still be about to
+# end at one look. What it holds later may be more by the margins: less than 8 MiB the agent does not give back
+# (server/agent/memory_watch.cc), and gRPC's threads end late.
 SETTLED = 5
-MORE_KIB, MORE_THREADS = 8 << 10, 4
+MORE_KIB, MORE_THREADS = 16 << 10, 4
 # Of a journal, whose agent forgets what ended soon: far more than the last handoffs of the VMs take, far less than all. SQLite
 # takes its log over at 16 MiB (server/journal/sqlite_journal.cc), and begins it anew.
 MOST_BYTES, MOST_LOG_BYTES = 1 << 20, 17 << 20
@@ -41,10 +42,11 @@ class Lives:
             if len(held) < 2 * SETTLED:
                 continue
             judged.add(host)
-            first, last = held[:SETTLED], held[-1]
-            print(f"host {host}, process {pid}, {len(held)} looks: {first[-1]}; at the end {last}")
-            assert last.within(Resources(max(one.rss_kib for one in first) + MORE_KIB, max(one.descriptors for one in first),
-                                         max(one.threads for one in first) + MORE_THREADS)), (first, last)
+            first, last = held[:SETTLED], held[-SETTLED:]
+            print(f"host {host}, process {pid}, {len(held)} looks: {first[-1]}; at the end {last[-1]}")
+            limit = Resources(max(one.rss_kib for one in first) + MORE_KIB, max(one.descriptors for one in first),
+                              max(one.threads for one in first) + MORE_THREADS)
+            assert any(one.within(limit) for one in last), (limit, last)
         assert judged == {0, 1}, "no process of one of the hosts lived for long"
         for host, sizes in enumerate(self._journals):
             largest, longest_log = (max(column) for column in zip(*sizes, strict=True))
