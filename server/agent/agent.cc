@@ -22,6 +22,7 @@
 #include "server/agent/clock_watch.h"
 #include "server/agent/found_vms.h"
 #include "server/agent/handoff_watch.h"
+#include "server/agent/memory_watch.h"
 #include "server/agent/transport.h"
 #include "server/agent/vm_watch.h"
 #include "server/auth/audit.h"
@@ -53,7 +54,7 @@ namespace {
 constexpr int kMaxMessageBytes = 512 * 1024;
 constexpr int kMaxMetadataBytes = 16 * 1024;
 constexpr int kMaxStreamsPerConnection = 128;
-constexpr size_t kMaxQueuedOperations = 1024;
+constexpr size_t kMaxQueuedOperations = 1024;  // half of them of one caller
 constexpr char kUnixPrefix[] = "unix:";
 
 template <typename Clock>
@@ -474,7 +475,10 @@ class AgentImpl final : public Agent {
   port::VmmListener listener_;
   service::RpcHandlers handlers_;
   // What it runs uses all above, also when the call is over and the server has ended.
-  service::WorkerPool pool_{options_.worker_threads, kMaxQueuedOperations};
+  service::WorkerPool pool_{{.threads = options_.worker_threads,
+                             .threads_of_one = std::max<size_t>(options_.worker_threads * 2 / 3, 1),
+                             .queued = kMaxQueuedOperations,
+                             .queued_of_one = kMaxQueuedOperations / 2}};
   service::TscAgentService service_;
   std::vector<int> ports_;
   int metrics_port_ = 0;
@@ -486,6 +490,7 @@ class AgentImpl final : public Agent {
       health_mutex_;  // held while the health is told, so that the last word is the right one
   std::optional<ClockWatch> clock_watch_;
   std::optional<HandoffWatch> handoff_watch_;
+  const MemoryWatch memory_watch_;
 };
 
 }  // namespace

@@ -59,7 +59,8 @@ struct Options {
   std::string audit_log;               // a file; empty: the audit's lines go to the log
   uint32_t max_request_rate = 10'000;  // requests per second of one caller
   service::Reloader reload = {};       // OPTIONAL. What the Reload RPC does
-  size_t worker_threads = 16;
+  // For calls that may wait for VMs; one caller's may have two thirds of them at once.
+  size_t worker_threads = 24;
   // How often the TSCs of the host's VMs are looked at from outside.
   int64_t observe_every_ns = 5'000'000'000;
 };

@@ -1,8 +1,10 @@
 #include "server/agent/grpc_log.h"
 
+#include <google/protobuf/stubs/logging.h>
 #include <grpc/support/log.h>
 
 #include <cstdlib>
+#include <string>
 
 #include "absl/strings/string_view.h"
 #include "absl/strings/strip.h"
@@ -23,10 +25,18 @@ void WriteLine(gpr_log_func_args* line) {
   LogLimited(level, "gRPC", {{"what", text}});
 }
 
+// A state or request that cannot be parsed is a line, of which its sender has no limit.
+void WriteProtobufLine(google::protobuf::LogLevel level, const char* /*file*/, int /*line*/,
+                       const std::string& message) {
+  const bool is_error = level >= google::protobuf::LOGLEVEL_ERROR;
+  LogLimited(is_error ? LogLevel::kWarn : LogLevel::kDebug, "protobuf", {{"what", message}});
+}
+
 }  // namespace
 
 void TakeOverGrpcLog() {
   if (std::getenv("GRPC_VERBOSITY") == nullptr) gpr_set_log_function(WriteLine);
+  google::protobuf::SetLogHandler(WriteProtobufLine);
 }
 
 }  // namespace tsc_handoff::agent

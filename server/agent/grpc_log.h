@@ -1,6 +1,6 @@
-// TakeOverGrpcLog: what gRPC itself has to say becomes lines of the agent's log, in its format and
-// limited as all that others can cause. Without it a stranger who fails at the TLS handshake could
-// fill the log, with lines that are no JSON.
+// TakeOverGrpcLog: what gRPC and protobuf themselves have to say becomes lines of the agent's log,
+// in its format and limited as all that others can cause. Without it a stranger who fails at the
+// TLS handshake could fill the log, with lines that are no JSON.
 //
 // Threading: once, at the start.
 #ifndef TSC_HANDOFF_SERVER_AGENT_GRPC_LOG_H_

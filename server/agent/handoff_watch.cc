@@ -1,5 +1,6 @@
 #include "server/agent/handoff_watch.h"
 
+#include <algorithm>
 #include <string>
 #include <utility>
 #include <vector>
@@ -10,7 +11,8 @@ namespace tsc_handoff::agent {
 namespace {
 
 constexpr std::chrono::seconds kInterval(1);
-constexpr std::chrono::hours kCompactEvery(1);
+// More often where handoffs are kept for less.
+constexpr std::chrono::nanoseconds kCompactEvery = std::chrono::hours(1);
 constexpr int64_t kNsPerSecond = 1'000'000'000;
 
 }  // namespace
@@ -54,7 +56,7 @@ void HandoffWatch::Look() {
 void HandoffWatch::Compact() {
   const auto now = std::chrono::steady_clock::now();
   if (now < compact_at_) return;
-  compact_at_ = now + kCompactEvery;
+  compact_at_ = now + std::min(kCompactEvery, std::chrono::nanoseconds(keep_ns_));
   const auto dropped = handoffs_.Compact(keep_ns_);
   if (!dropped.ok()) {
     Log(LogLevel::kWarn, "the journal was not compacted", {{"why", dropped.status().message()}});

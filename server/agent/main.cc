@@ -20,6 +20,7 @@
 #include "server/agent/grpc_log.h"
 #include "server/agent/linux_host_vms.h"
 #include "server/agent/options.h"
+#include "server/agent/process_settings.h"
 #include "server/agent/reconfiguration.h"
 #include "server/agent/self_probe.h"
 #include "server/agent/service_manager.h"
@@ -31,7 +32,6 @@
 #include "server/clock/fixed_clock_source.h"
 #include "server/clock/kernel_clock_source.h"
 #include "server/confine/core_dumps.h"
-#include "server/confine/system_call_filter.h"
 #include "server/discovery/vm_id_rule.h"
 #include "server/journal/sqlite_journal.h"
 #include "server/tls/loopback.h"
@@ -130,15 +130,6 @@ bool CannotStart(const absl::Status& status) {
   return !status.ok();
 }
 
-// No rights are kept that only the start needed.
-absl::Status ConfineAsWanted(const CommandLine& command_line) {
-  if (command_line.seccomp == "off") return absl::OkStatus();
-  confine::SystemCallFilter filter;
-  if (command_line.seccomp == "kill") filter.forbidden = confine::Forbidden::kKills;
-  filter.attach = command_line.vms.rules.attach;
-  return confine::Confine(filter);
-}
-
 // Serves until SIGTERM or SIGINT, and reads the configuration again at SIGHUP. Returns the signal.
 int ServeUntilStopped(const sigset_t& signals, const service::Reloader& reload) {
   for (;;) {
@@ -146,20 +137,6 @@ int ServeUntilStopped(const sigset_t& signals, const service::Reloader& reload) 
     if (number == SIGHUP) (void)reload();  // it says in the log what became of it
     if (number == SIGTERM || number == SIGINT) return number;
   }
-}
-
-// Certificates, the policy and the configuration file are read again, and the audit's file is
-// opened anew.
-absl::StatusOr<service::Reloaded> ReloadAll(Agent* agent, const CommandLine& command_line,
-                                            Reconfiguration& configuration) {
-  // Whatever the files say: the old one has been moved away.
-  if (agent != nullptr) agent->ReopenAudit();
-  const bool certificates = agent != nullptr && agent->ReloadCertificates();
-  absl::StatusOr<service::Reloaded> reloaded = service::Reloaded();
-  const bool has_file = !command_line.config.empty() || !command_line.policy.empty();
-  if (has_file || command_line.options.transport.tls.empty()) reloaded = configuration.Reload();
-  if (reloaded.ok() && certificates) reloaded->changed.emplace_back("tls-cert: a new certificate");
-  return reloaded;
 }
 
 // Prefers a Unix socket, where nothing but the agent itself can keep the answer away.
@@ -213,11 +190,7 @@ int Run(const std::vector<std::string>& arguments, const CommandLine& command_li
   Reconfiguration configuration(arguments, command_line, [&](const CommandLine& now) {
     SetLogLevel(now.log_level);
     drain_limit_ns = now.drain_limit_ns;
-    if (Agent* const agent = running; agent != nullptr) {
-      agent->SetLimits(now.options.limits);
-      agent->SetMaxRequestRate(now.options.max_request_rate);
-      agent->SetPolicy(now.options.policy);
-    }
+    if (Agent* const agent = running; agent != nullptr) ApplyChanges(now, *agent);
   });
   Options options = command_line.options;
   if (options.transport.insecure_tcp)

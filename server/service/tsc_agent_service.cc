@@ -80,6 +80,9 @@ struct TscAgentService::Call {
   const bool wants_note;
   CallNote note;
 
+  // Among whom the pool's threads are shared out.
+  std::string caller() const { return NameOf(*admission.caller); }
+
   CallInfo Info() {
     CallInfo info;
     const auto left = context->deadline() - std::chrono::system_clock::now();
@@ -313,7 +316,7 @@ grpc::ServerUnaryReactor* TscAgentService::RunHere(const std::shared_ptr<Call>& 
 
 grpc::ServerUnaryReactor* TscAgentService::RunInPool(const std::shared_ptr<Call>& call, Work work) {
   absl::Status status = Refusal(*call);
-  if (status.ok() && !parts_.pool.Run([this, call, work = std::move(work)] {
+  if (status.ok() && !parts_.pool.Run(call->caller(), [this, call, work = std::move(work)] {
         const CallScope scope(*call->context);
         Finish(*call, work(call->Info()));
       }))
@@ -337,7 +340,7 @@ grpc::ServerUnaryReactor* TscAgentService::RunStep(const std::shared_ptr<Call>& 
     Finish(*call, refusal);
   } else if (here.owns_lock()) {
     run();
-  } else if (!parts_.pool.Run(std::move(run))) {
+  } else if (!parts_.pool.Run(call->caller(), std::move(run))) {
     Finish(*call, TooMany());
   }
   return call->reactor;

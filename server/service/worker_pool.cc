@@ -4,40 +4,65 @@
 
 namespace tsc_handoff::service {
 
-WorkerPool::WorkerPool(size_t threads, size_t max_queued) : max_queued_(max_queued) {
-  threads_.reserve(threads);
-  for (size_t i = 0; i < threads; ++i) threads_.emplace_back([this] { Serve(); });
+WorkerPool::WorkerPool(const Limits& limits) : limits_(limits) {
+  threads_.reserve(limits.threads);
+  for (size_t i = 0; i < limits.threads; ++i) threads_.emplace_back([this] { Serve(); });
 }
 
 WorkerPool::~WorkerPool() {
   {
-    std::lock_guard<std::mutex> lock(mutex_);
+    const std::lock_guard<std::mutex> lock(mutex_);
     stopping_ = true;
   }
   changed_.notify_all();
   for (std::thread& thread : threads_) thread.join();
 }
 
-bool WorkerPool::Run(std::function<void()> work) {
+bool WorkerPool::Run(const std::string& caller, std::function<void()> work) {
+  bool may_begin = false;
   {
-    std::lock_guard<std::mutex> lock(mutex_);
-    if (queue_.size() >= max_queued_) return false;
-    queue_.push_back(std::move(work));
+    const std::lock_guard<std::mutex> lock(mutex_);
+    if (queued_ >= limits_.queued) return false;
+    const auto lane = lanes_.try_emplace(caller).first;
+    if (lane->second.waiting.size() >= limits_.queued_of_one) return false;
+    lane->second.waiting.push_back(std::move(work));
+    ++queued_;
+    may_begin = TakeTurn(lane);
   }
-  changed_.notify_one();
+  if (may_begin) changed_.notify_one();
+  return true;
+}
+
+bool WorkerPool::TakeTurn(Lanes::iterator lane) {
+  Lane& of = lane->second;
+  if (of.waiting.empty() || of.running >= limits_.threads_of_one) return false;
+  if (!of.has_turn) turns_.push_back(lane);
+  of.has_turn = true;
   return true;
 }
 
 void WorkerPool::Serve() {
   std::unique_lock<std::mutex> lock(mutex_);
   while (true) {
-    changed_.wait(lock, [this] { return stopping_ || !queue_.empty(); });
-    if (queue_.empty()) return;
-    std::function<void()> work = std::move(queue_.front());
-    queue_.pop_front();
+    // At the end each thread goes on until nothing may begin any more; what may not because of
+    // threads_of_one is begun by the threads that run the same caller's works.
+    changed_.wait(lock, [this] { return stopping_ || !turns_.empty(); });
+    if (turns_.empty()) return;
+    const auto lane = turns_.front();
+    turns_.pop_front();
+    Lane& of = lane->second;
+    of.has_turn = false;
+    const std::function<void()> work = std::move(of.waiting.front());
+    of.waiting.pop_front();
+    --queued_;
+    ++of.running;
+    const bool more = TakeTurn(lane);
     lock.unlock();
+    if (more) changed_.notify_one();
     work();
     lock.lock();
+    --of.running;
+    if (!TakeTurn(lane) && of.waiting.empty() && of.running == 0) lanes_.erase(lane);
   }
 }
 

@@ -5,8 +5,8 @@ VMM; an empty RPC to the same agent (grpc.health.v1.Health/Check, in which none 
 SetTscState with read-back. And the agent's memory with 1,000 VMs of 64 vCPUs, the width of one time reference, and whole
 handoffs between two agents with journals on this machine's disk: one against 4 empty RPCs and 5 bare syncs, and 1,000 VMs with
 1 to 64 handoffs at a time. And how long the thread of a VMM that is attached to is stopped, beside the cooperative port; what a
-scrape of the metrics takes with 1,000 VMs; what mutual TLS adds to an empty RPC; and what it costs to authorise a call and to
-write it down.
+scrape of the metrics takes with 1,000 VMs; what mutual TLS adds to an empty RPC; what it costs to authorise a call and to
+write it down; and how much longer handoffs take while everything hostile is at the agents.
 
 One sample of each kind is taken in turn, over the agent's Unix socket, one call at a time. All vCPUs have another offset,
 so that nothing can be left out of a state. The agents log warnings only.
@@ -26,9 +26,9 @@ from typing import Any
 
 from ..cluster import KernelError, NodeError, QemuError
 from ..programs import LabError
-from . import attaching, figures, handoffs, memory, places, scrape_figures, scraping, tls
+from . import abuse, attaching, figures, handoffs, memory, places, scrape_figures, scraping, tls
 
-PARTS = ("real", "simulated", "memory", "handoffs", "attach", "scrape", "tls")
+PARTS = ("real", "simulated", "memory", "handoffs", "attach", "scrape", "tls", "abuse")
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
@@ -66,7 +66,7 @@ def main(arguments: list[str]) -> int:
     options = parse(arguments)
     started = time.monotonic()
     environments: list[figures.Environment] = []
-    resident = moved = secured = None
+    resident = moved = secured = abused = None
     attached = []
     scrapes: list[scrape_figures.Scrape] = []
     try:
@@ -85,13 +85,15 @@ def main(arguments: list[str]) -> int:
             scrapes = scraping.measure(options.quick)
         if "tls" in options.only:
             secured = tls.measure(options.quick)
+        if "abuse" in options.only:
+            abused = abuse.measure(options.quick)
     except (LabError, NodeError, KernelError, QemuError) as error:
         print(f"bench: {error}", file=sys.stderr)
         return 3
-    print(figures.as_text(environments, resident, moved, attached, scrapes, secured))
+    print(figures.as_text(environments, resident, moved, attached, scrapes, secured, abused))
     if options.report is not None:
         facts = machine(time.monotonic() - started, options.quick)
-        write_report(options.report, figures.as_json(environments, resident, facts, moved, attached, scrapes, secured))
+        write_report(options.report, figures.as_json(environments, resident, facts, moved, attached, scrapes, secured, abused))
         print(f"report: {options.report}")
     return 0
 

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from . import attach_figures, handoff_figures, scrape_figures, tls_figures
+from . import abuse_figures, attach_figures, handoff_figures, scrape_figures, tls_figures
+from .abuse_figures import Abuse
 from .attach_figures import Attached
 from .handoff_figures import Handoffs
 from .scrape_figures import Scrape
@@ -77,7 +78,7 @@ def ratio(result: dict[str, Any], method: str, percentile: str) -> float:
 
 
 def targets(environments: list[Environment], memory: Memory | None, handoffs: Handoffs | None = None,
-            attached: Sequence[Attached] = (), scrapes: Sequence[Scrape] = ()) -> list[Target]:
+            attached: Sequence[Attached] = (), scrapes: Sequence[Scrape] = (), abused: Abuse | None = None) -> list[Target]:
     found = [
         Target(f"{METHODS[method]}, {result['vcpus']} vCPUs", environment.name, percentile,
                round(ratio(result, method, percentile), 3), MAX_RATIO[result["vcpus"]])
@@ -104,6 +105,9 @@ def targets(environments: list[Environment], memory: Memory | None, handoffs: Ha
                   for what, percentile, value, limit in handoff_figures.targets(handoffs)]
     found += [Target(what, "simulated", percentile, value, limit)
               for what, percentile, value, limit in scrape_figures.targets(list(scrapes))]
+    if abused is not None:
+        found += [Target(what, "simulated", percentile, value, limit)
+                  for what, percentile, value, limit in abuse_figures.targets(abused)]
     return found + [Target(*target) for target in attach_figures.targets(list(attached))]
 
 
@@ -219,7 +223,8 @@ def memory_line(memory: Memory) -> str:
 
 
 def as_text(environments: list[Environment], memory: Memory | None, handoffs: Handoffs | None = None,
-            attached: Sequence[Attached] = (), scrapes: Sequence[Scrape] = (), secured: TlsCost | None = None) -> str:
+            attached: Sequence[Attached] = (), scrapes: Sequence[Scrape] = (), secured: TlsCost | None = None,
+            abused: Abuse | None = None) -> str:
     lines: list[str] = []
     for environment in environments:
         lines += [*table(environment), ""]
@@ -235,7 +240,9 @@ def as_text(environments: list[Environment], memory: Memory | None, handoffs: Ha
         lines += ["", *scrape_figures.as_lines(list(scrapes))]
     if secured is not None:
         lines += ["", *tls_figures.as_lines(secured)]
-    found = targets(environments, memory, handoffs, attached, scrapes)
+    if abused is not None:
+        lines += ["", *abuse_figures.as_lines(abused)]
+    found = targets(environments, memory, handoffs, attached, scrapes, abused)
     if found:
         lines += ["", f"targets: {sum(target.met for target in found)} of {len(found)} met"]
         lines += [f"  missed: {target.what}, {target.environment} {target.percentile}: {target.value} > {target.limit}"
@@ -248,7 +255,7 @@ def as_text(environments: list[Environment], memory: Memory | None, handoffs: Ha
 
 def as_json(environments: list[Environment], memory: Memory | None, machine: dict[str, Any],
             handoffs: Handoffs | None = None, attached: Sequence[Attached] = (), scrapes: Sequence[Scrape] = (),
-            secured: TlsCost | None = None) -> dict[str, Any]:
+            secured: TlsCost | None = None, abused: Abuse | None = None) -> dict[str, Any]:
     return {
         "format": "tsc-handoff-bench/1",
         "machine": machine,
@@ -268,6 +275,7 @@ def as_json(environments: list[Environment], memory: Memory | None, machine: dic
         "attached": attach_figures.as_json(list(attached)),
         "scrapes": scrape_figures.as_json(list(scrapes)),
         "tls": None if secured is None else tls_figures.as_json(secured),
+        "abuse": None if abused is None else abuse_figures.as_json(abused),
         "targets": [{**vars(target), "met": target.met}
-                    for target in targets(environments, memory, handoffs, attached, scrapes)],
+                    for target in targets(environments, memory, handoffs, attached, scrapes, abused)],
     }

@@ -19,6 +19,9 @@
 #include "absl/time/clock.h"
 #include "server/base/unique_fd.h"
 #include "server/journal/sqlite_journal.h"
+#include "server/tls/channel_credentials.h"
+#include "server/tls/min_version.h"
+#include "server/tls/tls_files.h"
 #include "tests/bench/agent_stub.h"
 #include "tests/bench/handoff_caller.h"
 #include "tests/bench/rounds.h"
@@ -40,6 +43,7 @@ constexpr size_t kSyncBytes = 4 * 4120;
 
 struct Options {
   std::vector<std::string> agents;  // two
+  tls::TlsFiles tls;                // empty: without TLS
   std::string directory;
   std::string vm_id;
   uint32_t parallel = 1;
@@ -79,16 +83,28 @@ class BareSyncs {
   off_t at_ = 0;
 };
 
+absl::StatusOr<std::shared_ptr<grpc::ChannelCredentials>> CredentialsOf(const Options& options) {
+  if (options.tls.empty()) return grpc::InsecureChannelCredentials();
+  if (absl::Status status = tls::SetMinVersion(tls::MinVersion::kTls13); !status.ok())
+    return status;
+  const auto pem = tls::ReadTlsFiles(options.tls);
+  if (!pem.ok()) return pem.status();
+  return tls::MakeChannelCredentials(*pem);
+}
+
 // One VM to and fro, in rounds with its floor.
 absl::StatusOr<Json> MeasureOne(const Options& options) {
   const std::string agents[2] = {options.agents[0], options.agents[1]};
   BareSyncs syncs[2] = {BareSyncs(absl::StrCat(options.directory, "/syncs-0")),
                         BareSyncs(absl::StrCat(options.directory, "/syncs-1"))};
-  AgentStub stubs[2] = {AgentStub(agents[0], options.vm_id), AgentStub(agents[1], options.vm_id)};
+  const auto credentials = CredentialsOf(options);
+  if (!credentials.ok()) return credentials.status();
+  AgentStub stubs[2] = {AgentStub(agents[0], options.vm_id, *credentials),
+                        AgentStub(agents[1], options.vm_id, *credentials)};
   for (AgentStub& stub : stubs) {
     if (absl::Status status = stub.Connect(); !status.ok()) return status;
   }
-  HandoffCaller caller(agents);
+  HandoffCaller caller(agents, *credentials);
   if (absl::Status status = caller.Connect(); !status.ok()) return status;
   int from = options.from;
   Rounds rounds;
@@ -117,15 +133,21 @@ absl::StatusOr<Json> MeasureOne(const Options& options) {
   for (const auto& [name, samples] : rounds.all()) series[name] = samples.ToJson();
   series["floor_apart"] = Sum(rounds.samples("syncs"), rounds.samples("empty_rpcs")).ToJson();
   for (const auto& [name, samples] : caller.steps()) series[name] = samples.ToJson();
-  return Json{{"rounds", rounds.rounds()}, {"series", series}};
+  return Json{{"rounds", rounds.rounds()},
+              {"failed_rounds", rounds.failed_rounds()},
+              {"failure", rounds.failure()},
+              {"from", from},
+              {"series", series}};
 }
 
 // Every VM that may run at agent `from`, once, to the other one.
 absl::StatusOr<Json> Evacuate(const Options& options) {
   const std::string agents[2] = {options.agents[0], options.agents[1]};
+  const auto credentials = CredentialsOf(options);
+  if (!credentials.ok()) return credentials.status();
   std::vector<std::unique_ptr<HandoffCaller>> callers;
   for (uint32_t i = 0; i < options.parallel; ++i) {
-    callers.push_back(std::make_unique<HandoffCaller>(agents));
+    callers.push_back(std::make_unique<HandoffCaller>(agents, *credentials));
     if (absl::Status status = callers.back()->Connect(); !status.ok()) return status;
   }
   const auto vms = callers.front()->VmsAt(options.from);
@@ -204,6 +226,9 @@ int main(int argc, char** argv) {
     command->add_option("--agent", options.agents, "gRPC addresses of the two agents")
         ->required()
         ->expected(2);
+    command->add_option("--tls-ca", options.tls.ca, "Call by mutual TLS: authorities");
+    command->add_option("--tls-cert", options.tls.cert, "The caller's certificate");
+    command->add_option("--tls-key", options.tls.key, "Its key");
     command->add_option("--from", options.from, "Number of the agent that has the VMs [0]")
         ->check(CLI::Range(0, 1));
   };

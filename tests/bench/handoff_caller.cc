@@ -25,13 +25,13 @@ std::string NewHandoffId() {
 
 }  // namespace
 
-HandoffCaller::HandoffCaller(const std::string (&agents)[2]) {
+HandoffCaller::HandoffCaller(const std::string (&agents)[2],
+                             const std::shared_ptr<grpc::ChannelCredentials>& credentials) {
   for (int i = 0; i < 2; ++i) {
     grpc::ChannelArguments arguments;
     // Callers do not share a connection, as those of different orchestrators would not.
     arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
-    ends_[i].channel =
-        grpc::CreateCustomChannel(agents[i], grpc::InsecureChannelCredentials(), arguments);
+    ends_[i].channel = grpc::CreateCustomChannel(agents[i], credentials, arguments);
     ends_[i].stub = v1::TscAgent::NewStub(ends_[i].channel);
   }
 }

@@ -5,6 +5,8 @@
 #ifndef TSC_HANDOFF_TESTS_BENCH_HANDOFF_CALLER_H_
 #define TSC_HANDOFF_TESTS_BENCH_HANDOFF_CALLER_H_
 
+#include <grpcpp/security/credentials.h>
+
 #include <cstdint>
 #include <map>
 #include <memory>
@@ -21,7 +23,9 @@ namespace tsc_handoff::bench {
 class HandoffCaller {
  public:
   // `agents` are gRPC addresses.
-  explicit HandoffCaller(const std::string (&agents)[2]);
+  explicit HandoffCaller(const std::string (&agents)[2],
+                         const std::shared_ptr<grpc::ChannelCredentials>& credentials =
+                             grpc::InsecureChannelCredentials());
 
   // Waits until the connections stand, and asks both agents who they are.
   absl::Status Connect();

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from . import attach_figures, bench, figures, handoff_figures, scrape_figures
+from . import abuse_figures, attach_figures, bench, figures, handoff_figures, scrape_figures
 
 SERIES = {"bare_get", "bare_set", "empty_rpc", "get", "set", "floor_get", "floor_set", "host_info_rpc", "get_vm_rpc",
           "compare_clocks", "port_get", "port_set", "operation_get", "operation_set"}
@@ -141,6 +141,20 @@ def test_a_scrape_is_judged_at_full_size_and_without_metrics_of_vms() -> None:
     assert [target.met for target in figures.targets([], None, scrapes=[scrape(1000, 0, 200_000)])] == [True, False, True]
     assert not figures.targets([], None, scrapes=[scrape(1000, 0, 200_001)])[2].met
     assert figures.targets([], None, scrapes=[scrape(20, 0, 1), scrape(1000, 1000, 1 << 30)]) == []
+
+
+def test_a_handoff_under_abuse_may_take_three_times_as_long_at_its_worst() -> None:
+    def report(p50_ns: int, p99_ns: int) -> dict[str, Any]:
+        series = {"p50_ns": p50_ns, "p99_ns": p99_ns}
+        return {"rounds": 9, "failed_rounds": 0, "series": {"handoff": series, "floor": series}}
+
+    def abuse(p99_ns: int) -> abuse_figures.Abuse:
+        return abuse_figures.Abuse([report(2_000_000, 4_000_000), report(1_000_000, 5_000_000)], report(9_000_000, p99_ns), 77)
+
+    assert [target.met for target in figures.targets([], None, abused=abuse(15_000_000))] == [True]
+    assert [target.met for target in figures.targets([], None, abused=abuse(15_100_000))] == [False]
+    text = figures.as_text([], None, abused=abuse(15_000_000))
+    assert "77 attempts" in text and "9 handoffs, 0 failed" in text and "5.0 ms undisturbed, 15.0 ms under abuse (3.00 times)" in text
 
 
 def test_a_stop_of_an_attached_vmm_is_judged_at_64_vcpus() -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ..programs import LabError, SimAgent, binary
+from ..programs.lab_tls import environment_for
 
 GROUPS = 4
 VMS_OF_GROUP = 50
@@ -65,15 +66,23 @@ def wait_until(what: str, condition: Callable[[], bool]) -> None:
 
 
 class Host:
-    """`word` is sim_agent's HOST. The agent keeps journal, address and socket when it is started again."""
+    """`word` is sim_agent's HOST, `config` the file of --agent-config. The agent keeps journal, address and socket when it is
+    started again."""
 
-    def __init__(self, directory: Path, word: str, *, awaits_handoff: bool) -> None:
+    def __init__(self, directory: Path, word: str, *, awaits_handoff: bool, groups: int = GROUPS,
+                 vms_of_group: int = VMS_OF_GROUP, config: Path | None = None) -> None:
         self._word = word
+        self._config = config
+        self._vms_of_group = vms_of_group
         self._journal = directory / "journal.db"
         self._socket = directory / "vmm.sock"
         self.agent = self._start_agent(port=0)
         self.address = self.agent.addresses[0]
-        self.groups: list[SimAgent | None] = [self._start_group(i, awaits_handoff) for i in range(GROUPS)]
+        self.groups: list[SimAgent | None] = [self._start_group(i, awaits_handoff) for i in range(groups)]
+
+    @property
+    def vms(self) -> int:
+        return len(self.groups) * self._vms_of_group
 
     def close(self) -> None:
         for part in [*self.groups, self.agent]:
@@ -81,13 +90,14 @@ class Host:
                 part.kill()
 
     def _start_agent(self, port: int) -> SimAgent:
+        settings = ["--agent-config", str(self._config), "--log-level", "error"] if self._config else []
         return SimAgent("--role", "agent", "--host", f"{self._word}:journal={self._journal}:port={port}",
-                        "--vmm-socket", str(self._socket))
+                        "--vmm-socket", str(self._socket), *settings)
 
     def _start_group(self, number: int, awaits_handoff: bool) -> SimAgent:
         kind = ["--awaits-handoff"] if awaits_handoff else ["--phase-step", str(PHASE_TICKS)]
         return SimAgent("--role", "vmms", "--host", self._word, "--vmm-socket", str(self._socket), "--vms",
-                        str(VMS_OF_GROUP), "--vcpus", str(VCPUS), "--vm-prefix", f"vm-{number}-", *kind)
+                        str(self._vms_of_group), "--vcpus", str(VCPUS), "--vm-prefix", f"vm-{number}-", *kind)
 
     def restart_agent(self) -> None:
         """What a supervisor does when it has died."""
@@ -131,13 +141,13 @@ class Host:
     def ask(self, *arguments: str) -> dict[str, Any]:
         """Of the agent, by tscctl."""
         done = subprocess.run([binary("client/tscctl/tscctl"), "--agent", self.address, "-o", "json", *arguments],
-                              capture_output=True, text=True, timeout=60)
+                              capture_output=True, text=True, timeout=60, env=environment_for([self.address]))
         if done.returncode != 0:
             raise LabError(f"tscctl {' '.join(arguments)}: {done.stderr}")
         return dict(json.loads(done.stdout))
 
     def wait_registered(self) -> None:
-        wait_until(f"{VMS} VMs at {self.address}", lambda: int(self.ask("host")["host"]["vm_count"]) == VMS)
+        wait_until(f"{self.vms} VMs at {self.address}", lambda: int(self.ask("host")["host"]["vm_count"]) >= self.vms)
 
     def pending(self) -> list[str]:
         handoffs = self.ask("handoffs", "--pending").get("handoffs", [])
@@ -150,8 +160,8 @@ class Evacuation:
     def __init__(self, source: Host, destination: Host, directory: Path) -> None:
         self._out = (directory / "evacuate.out").open("w+")
         self._err = (directory / "evacuate.err").open("w+")
-        self.process = subprocess.Popen(evacuate_command(source, destination, "--parallel", "16"),
-                                        stdin=subprocess.DEVNULL, stdout=self._out, stderr=self._err)
+        self.process = subprocess.Popen(evacuate_command(source, destination, "--parallel", "16"), stdin=subprocess.DEVNULL,
+                                        stdout=self._out, stderr=self._err, env=environment_for([source.address]))
 
     def finish(self) -> tuple[int, str, str]:
         """Kills it if it is still there. Status, stdout, stderr."""

@@ -118,6 +118,10 @@ class ReflectionClient:
         answer = stub(message, timeout=_TIMEOUT_S)
         return json_format.MessageToDict(answer, preserving_proto_field_name=True, descriptor_pool=self._pool)
 
+    def message_class(self, name: str) -> Any:
+        """Of a message that a service's files describe, by its full name. REQUIRES: a call of that service before."""
+        return _class(self._pool, name)
+
     def _reflect(self, **question: str) -> Any:
         stream = self._channel.stream_stream(
             _METHOD,

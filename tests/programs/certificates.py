@@ -6,6 +6,7 @@ import dataclasses
 import datetime
 import os
 import pathlib
+import shutil
 import subprocess
 
 from .built import LabError
@@ -49,6 +50,14 @@ class TlsFiles:
     def environment(self) -> dict[str, str]:
         """For tscctl."""
         return {"TSC_TLS_CA": str(self.ca), "TSC_TLS_CERT": str(self.cert), "TSC_TLS_KEY": str(self.key)}
+
+    def replace_by(self, files: TlsFiles) -> None:
+        """Puts copies of others into these places one after the other, each by a rename."""
+        for there, here in zip(dataclasses.astuple(self), dataclasses.astuple(files), strict=True):
+            made = there.with_suffix(".new")
+            shutil.copyfile(here, made)
+            os.chmod(made, 0o600)
+            made.rename(there)
 
     def with_ca(self, ca: pathlib.Path) -> TlsFiles:
         """The same certificate, at one end that trusts another authority."""

@@ -27,9 +27,9 @@ class LabTls:
 
     def __init__(self) -> None:
         self._directory = tempfile.TemporaryDirectory(prefix="lab-tls")
-        authority = Authority(pathlib.Path(self._directory.name) / "authority")
-        self.agent = authority.issue("agent", AGENT_NAMES)
-        self.caller = authority.issue("orchestrator", "URI:spiffe://lab.example.org/orchestrator", usage="clientAuth")
+        self.authority = Authority(pathlib.Path(self._directory.name) / "authority")
+        self.agent = self.authority.issue("agent", AGENT_NAMES)
+        self.caller = self.authority.issue("orchestrator", "URI:spiffe://lab.example.org/orchestrator", usage="clientAuth")
 
 
 @functools.cache

@@ -6,7 +6,6 @@ import dataclasses
 import os
 import pathlib
 import re
-import shutil
 import subprocess
 import urllib.request
 
@@ -72,12 +71,7 @@ class TlsAgent:
 
     def put(self, files: TlsFiles) -> None:
         """Replaces the files one after the other, each by a rename."""
-        for name, here in (("ca.crt", files.ca), ("tls.crt", files.cert), ("tls.key", files.key)):
-            there = self._directory / name
-            made = there.with_suffix(".new")
-            shutil.copyfile(here, made)
-            os.chmod(made, 0o600)
-            made.rename(there)
+        TlsFiles(*(self._directory / path.name for path in dataclasses.astuple(self.files))).replace_by(files)
 
     def reloads(self, result: str) -> int:
         """The counter of the metrics."""

@@ -149,6 +149,9 @@ int SimHost::NewFd(const Descriptor& descriptor) {
   }
   int fd = memfd_create(FdName(descriptor.vcpu, descriptor.vm->model).c_str(), MFD_CLOEXEC);
   if (fd < 0) Die("memfd_create failed, errno", errno);
+  // Tells who gets the descriptors which are of one VM.
+  const uint64_t mark = reinterpret_cast<uintptr_t>(descriptor.vm);
+  if (pwrite(fd, &mark, sizeof(mark), 0) != sizeof(mark)) Die("pwrite failed, errno", errno);
   real_fds_[fd] = descriptor;
   return fd;
 }

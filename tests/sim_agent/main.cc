@@ -20,6 +20,9 @@
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/mutex.h"
 #include "server/agent/draining_stop.h"
+#include "server/agent/grpc_log.h"
+#include "server/agent/process_settings.h"
+#include "server/agent/reconfiguration.h"
 #include "tests/sim_agent/control.h"
 #include "tests/sim_agent/options.h"
 #include "tests/sim_agent/sim_node.h"
@@ -80,17 +83,36 @@ int RunHosts(const CommandLine& command_line) {
   sigaddset(&stopping, SIGTERM);
   const bool is_agent = command_line.role == Role::kAgent;
   if (is_agent) pthread_sigmask(SIG_BLOCK, &stopping, nullptr);
+  const bool has_settings = !command_line.agent_arguments.empty();
+  std::atomic<agent::Agent*> running{nullptr};
+  agent::Reconfiguration configuration(command_line.agent_arguments, command_line.agent,
+                                       [&](const agent::CommandLine& now) {
+                                         if (agent::Agent* const agent = running; agent != nullptr)
+                                           agent::ApplyChanges(now, *agent);
+                                       });
   const auto time = std::make_shared<SimTime>(SimTime::Mode::kMachine);
   std::vector<std::unique_ptr<SimNode>> nodes;
   for (size_t i = 0; i < command_line.hosts.size(); ++i) {
     SimNodeOptions options = command_line.hosts[i];
     if (command_line.metrics) options.agent.metrics_address = "127.0.0.1:0";
     if (i == 0) options.agent.vmm_socket = command_line.vmm_socket;
+    options.check_descriptors = is_agent;
+    if (has_settings) {
+      options.agent.reload = [&] {
+        return agent::ReloadAll(running, command_line.agent, configuration);
+      };
+    }
     auto node = SimNode::Start(time, std::move(options));
     if (!node.ok()) return Fail(std::string(node.status().message()));
     if (command_line.hosts[i].clock_bound_ns < 0)
       (*node)->clock().Distrust("--host says untrusted");
     nodes.push_back(*std::move(node));
+  }
+  running = &nodes.front()->agent();
+  if (has_settings) {
+    agent::TakeOverGrpcLog();
+    if (absl::Status status = agent::ConfineAsWanted(command_line.agent); !status.ok())
+      return Fail(std::string(status.message()));
   }
   if (is_agent) StopAtSignal(stopping, nodes.front()->agent());
   Control control(time, std::move(nodes));

@@ -60,7 +60,7 @@ constexpr NumberWord kNumberWords[] = {
     {"tai_s", [](SimNodeOptions& o,
                  int64_t value) { o.host.clock.tai_offset_s = static_cast<int32_t>(value); }},
     {"port", [](SimNodeOptions& o,
-                int64_t value) { o.agent.listen = {absl::StrCat("127.0.0.1:", value)}; }},
+                int64_t value) { o.agent.listen.front() = absl::StrCat("127.0.0.1:", value); }},
     {"undecided_ms",
      [](SimNodeOptions& o, int64_t value) { o.agent.undecided_after_ns = value * 1'000'000; }},
     {"metrics_per_vm",
@@ -93,7 +93,8 @@ bool ApplyWord(const std::string& word, SimNodeOptions& options) {
   return false;
 }
 
-void AddOptions(CLI::App& app, CommandLine& out, std::vector<std::string>& hosts) {
+void AddOptions(CLI::App& app, CommandLine& out, std::vector<std::string>& hosts,
+                std::string& agent_config) {
   const std::map<std::string, Role> roles = {
       {"hosts", Role::kHosts}, {"agent", Role::kAgent}, {"vmms", Role::kVmms}};
   app.add_option("--role", out.role, "hosts, agent or vmms [hosts]")
@@ -106,6 +107,12 @@ void AddOptions(CLI::App& app, CommandLine& out, std::vector<std::string>& hosts
                  "The first host's agent serves VMMs here (role hosts, agent), or VMMs connect "
                  "here (role vmms)")
       ->type_name("PATH");
+  app.add_option(
+         "--agent-config", agent_config,
+         "Role agent: settings as tsc-agent's --config has them (TLS, policy, audit, limits, "
+         "seccomp), read again by the RPC Reload; what is simulated or has a flag here is "
+         "left out. The first address of `listen` is TCP")
+      ->type_name("FILE");
   app.add_flag("--metrics", out.metrics,
                "Serve each agent's Prometheus metrics, on ports of their own choice");
   app.add_option("--vms", out.vms, "Role vmms: number of VMs [1]")->check(CLI::Range(1, 4096));
@@ -127,10 +134,30 @@ void AddOptions(CLI::App& app, CommandLine& out, std::vector<std::string>& hosts
       ->type_name("LEVEL");
 }
 
+// Reads the file of --agent-config. What the simulation decides itself stays as it is without one.
+std::string ReadAgentConfig(const std::string& path, CommandLine& out, agent::Options& options) {
+  if (path.empty()) return "";
+  if (out.role != Role::kAgent) return "--agent-config is for role agent";
+  out.agent_arguments = {"--config", path};
+  out.agent = agent::ParseCommandLine(out.agent_arguments);
+  if (!out.agent.message.empty()) return out.agent.message;
+  const agent::Options quiet = QuietAgent();
+  options = out.agent.options;
+  if (!out.agent.given.contains("listen")) options.listen = quiet.listen;
+  options.vmm_socket = quiet.vmm_socket;
+  options.metrics_address = quiet.metrics_address;
+  options.peer_address = quiet.peer_address;
+  options.transport.insecure_tcp = options.transport.tls.empty();
+  return "";
+}
+
 // What CLI11 does not check.
-std::string Complete(const std::vector<std::string>& hosts, CommandLine& out) {
+std::string Complete(const std::vector<std::string>& hosts, const std::string& agent_config,
+                     CommandLine& out) {
+  agent::Options agent = QuietAgent();
+  if (std::string wrong = ReadAgentConfig(agent_config, out, agent); !wrong.empty()) return wrong;
   for (const std::string& text : hosts) {
-    auto host = ParseHost(text);
+    auto host = ParseHost(text, agent);
     if (!host.ok()) return std::string(host.status().message());
     if (host->name == SimNodeOptions().name) host->name = absl::StrCat("sim-", out.hosts.size());
     out.hosts.push_back(*std::move(host));
@@ -143,8 +170,9 @@ std::string Complete(const std::vector<std::string>& hosts, CommandLine& out) {
 
 }  // namespace
 
-absl::StatusOr<SimNodeOptions> ParseHost(const std::string& text) {
+absl::StatusOr<SimNodeOptions> ParseHost(const std::string& text, const agent::Options& agent) {
   SimNodeOptions options;
+  options.agent = agent;
   options.host.ioctl_ns = 0;  // true time is the machine's; ioctls take what they take
   options.host.record_calls = false;
   options.host.kvm.tsc_control = false;
@@ -169,13 +197,14 @@ absl::StatusOr<SimNodeOptions> ParseHost(const std::string& text) {
 CommandLine ParseCommandLine(const std::vector<std::string>& arguments) {
   CommandLine out;
   std::vector<std::string> hosts;
+  std::string agent_config;
   CLI::App app(kDescription, "sim_agent");
   app.footer(kFooter);
   app.option_defaults()->always_capture_default(false);
-  AddOptions(app, out, hosts);
+  AddOptions(app, out, hosts, agent_config);
   try {
     app.parse(std::vector<std::string>(arguments.rbegin(), arguments.rend()));
-    if (const std::string wrong = Complete(hosts, out); !wrong.empty())
+    if (const std::string wrong = Complete(hosts, agent_config, out); !wrong.empty())
       throw CLI::ValidationError(wrong);
   } catch (const CLI::CallForHelp&) {
     out.message = app.help();

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "server/agent/options.h"
 #include "tests/sim_agent/sim_node.h"
 
 namespace tsc_handoff::sim {
@@ -24,6 +25,10 @@ struct CommandLine {
   std::vector<SimNodeOptions> hosts;
   std::string vmm_socket;
   bool metrics = false;
+  // Of role agent: tsc-agent's own settings, read from a file, and the arguments to read it again.
+  // No arguments: there are none.
+  std::vector<std::string> agent_arguments;
+  agent::CommandLine agent;
   std::string log_level = "warn";
   // Of role vmms.
   uint32_t vms = 1;
@@ -36,8 +41,9 @@ struct CommandLine {
   std::string message;  // not empty: print it and exit with exit_code
 };
 
-// "VENDOR:KHZ[:WORD]...", see --help.
-absl::StatusOr<SimNodeOptions> ParseHost(const std::string& text);
+// "VENDOR:KHZ[:WORD]...", see --help. `agent` are the agent's options as far as no word has them.
+absl::StatusOr<SimNodeOptions> ParseHost(const std::string& text,
+                                         const agent::Options& agent = QuietAgent());
 
 CommandLine ParseCommandLine(const std::vector<std::string>& arguments);
 

@@ -11,6 +11,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "server/journal/sqlite_journal.h"
+#include "tests/sim_agent/sim_descriptors.h"
 
 namespace tsc_handoff::sim {
 namespace {
@@ -142,7 +143,11 @@ absl::Status SimNode::StartAgent() {
   platform.facts = Facts(options_);
   platform.host_clock = std::make_unique<AgentsHostClock>(host_.clock());
   platform.clock = std::make_unique<ScriptedClockView>(clock_, host_.clock());
-  platform.descriptor_check = std::make_unique<AnyDescriptors>();
+  if (options_.check_descriptors) {
+    platform.descriptor_check = std::make_unique<SimDescriptors>();
+  } else {
+    platform.descriptor_check = std::make_unique<AnyDescriptors>();
+  }
   if (options_.make_host_vms) platform.host_vms = options_.make_host_vms();
   auto journal = OpenJournal();
   if (!journal.ok()) return journal.status();

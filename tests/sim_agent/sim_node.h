@@ -43,6 +43,9 @@ struct SimNodeOptions {
   SimHostOptions host;  // always with real descriptors
   agent::Options agent = QuietAgent();
   int64_t clock_bound_ns = 20'000;
+  // Refuse what are no descriptors of one simulated VM; else anything is taken, for tests that
+  // speak the protocol by hand and have none.
+  bool check_descriptors = false;
   std::string tsc_unstable_reason;
   std::string kvm_unavailable_reason;
   // The agent's journal, which outlives the node. Empty: one in a directory of the node's own,
