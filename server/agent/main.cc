@@ -215,7 +215,7 @@ int Run(const std::vector<std::string>& arguments, const CommandLine& command_li
     drain_limit_ns = now.drain_limit_ns;
     if (Agent* const agent = running; agent != nullptr) {
       agent->SetLimits(now.options.limits);
-      agent->SetMaxRequestRate(now.options.max_request_rate);
+      agent->SetMaxRequestRate(now.options.serving.max_request_rate);
       agent->SetPolicy(now.options.policy);
     }
   });

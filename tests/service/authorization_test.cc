@@ -246,7 +246,7 @@ TEST_F(Authorization, ANewPolicyHoldsForTheNextCallAndEndsStreams) {
 }
 
 TEST_F(Authorization, WhoSendsTooManyRequestsIsToldWhenTheNextMayCome) {
-  options_.agent.max_request_rate = 3;
+  options_.agent.serving.max_request_rate = 3;
   ASSERT_NO_FATAL_FAILURE(Start());
   CallerAs caller = As(kViewer);
   absl::Status refused;
