@@ -4,6 +4,7 @@
 #include <grpcpp/grpcpp.h>
 #include <grpcpp/health_check_service_interface.h>
 #include <grpcpp/server_posix.h>
+#include <malloc.h>
 #include <sys/random.h>
 #include <unistd.h>
 
@@ -152,7 +153,9 @@ class AgentImpl final : public Agent {
              .max_connections_per_peer = options.serving.max_connections_per_peer,
              .preface_timeout = std::chrono::nanoseconds(options.serving.handshake_timeout_ns),
              .on_refused = [this](const auth::Identity& who, auth::RefusedFor what,
-                                  const std::string& why) { Refused(who, what, why); }}),
+                                  const std::string& why) { Refused(who, what, why); },
+             // glibc keeps what was freed, though the storm is over.
+             .on_calm = [] { malloc_trim(0); }}),
         guard_({.grpc_service = tschandoff::v1::TscAgent::service_full_name(),
                 .find_peer = [this](int number) { return acceptor_.Find(number); },
                 .audit = audit_,

@@ -28,11 +28,11 @@ void AddConnections(CLI::App& app, ServingLimits& out) {
                     1, 1'000'000);
   AddNumber<size_t>(app, "--max-connections-per-peer", out.max_connections_per_peer,
                     "Accept at most this many connections of a user by Unix sockets, and of an "
-                    "address (of IPv6, a /64 network) by TCP [256]",
+                    "address (of IPv6, a /64 network) by TCP [64]",
                     1, 1'000'000);
   AddNumber<uint32_t>(app, "--max-streams", out.max_streams_per_connection,
                       "Serve at most this many calls at once on a connection; further ones wait "
-                      "at their caller [128]",
+                      "at their caller [64]",
                       1, 10'000);
   AddSpan(app, "--handshake-timeout", out.handshake_timeout_ns,
           "Close a connection that has not come through TLS and begun to speak HTTP/2 within this "
@@ -62,10 +62,11 @@ void AddCalls(CLI::App& app, ServingLimits& out) {
   AddNumber<size_t>(app, "--max-metadata-bytes", out.max_metadata_bytes,
                     "Refuse calls whose metadata (HTTP/2 headers) is longer than this [16384]",
                     1'024, 1'048'576);
-  AddNumber<size_t>(app, "--max-grpc-memory-mib", out.max_grpc_memory_mib,
-                    "Let all connections and calls together take this much memory in gRPC, in MiB; "
-                    "beyond it, idle connections are closed and calls cancelled [256]",
-                    16, 65'536);
+  AddNumber<size_t>(
+      app, "--max-grpc-memory-mib", out.max_grpc_memory_mib,
+      "Let all connections and calls together take this much memory in gRPC, in MiB; "
+      "beyond it, by its own rough count, idle connections are closed and calls cancelled [256]",
+      16, 65'536);
 }
 
 }  // namespace

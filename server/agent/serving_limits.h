@@ -14,9 +14,10 @@ struct ServingLimits {
   size_t max_vcpus = 1024;        // of a VM
   size_t max_handoffs = 100'000;  // that the journal holds
   size_t max_connections = 4096;  // by TCP, and as many by Unix sockets
-  size_t max_connections_per_peer = 256;
-  uint32_t max_streams_per_connection = 128;  // calls at once
-  size_t max_watchers = 64;                   // streams of WatchHandoffs
+  // A call that lasts takes some 17 KB in gRPC, so a peer at both limits takes 70 MB.
+  size_t max_connections_per_peer = 64;
+  uint32_t max_streams_per_connection = 64;  // calls at once
+  size_t max_watchers = 64;                  // streams of WatchHandoffs
   size_t max_watchers_per_caller = 16;
   uint32_t max_request_rate = 10'000;  // requests per second of one caller
   // A state is at most 256 KiB (state::kMaxPayloadBytes); a request is little more.

@@ -26,6 +26,9 @@ namespace {
 constexpr int kAcceptsInTurn = 64;
 // Each connection has two descriptors: the one here and gRPC's.
 constexpr size_t kDescriptorsEach = 2;
+// Connections whose end is worth giving memory back for, once gRPC has freed it.
+constexpr size_t kMany = 32;
+constexpr std::chrono::seconds kCalmFor{1};
 
 constexpr std::array kRefusedFor = {RefusedFor::kPeerLimit, RefusedFor::kLimit,
                                     RefusedFor::kDescriptors, RefusedFor::kSilence,
@@ -163,13 +166,15 @@ void CallerAcceptor::Run() {
       }
     }
     DropSilent();
+    NoticeCalm();
   }
 }
 
 int CallerAcceptor::NextTimeoutMs() const {
-  if (waiting_.empty()) return -1;
-  const auto left =
-      std::chrono::ceil<std::chrono::milliseconds>(waiting_.front().until - Clock::now());
+  if (waiting_.empty() && !calm_at_.has_value()) return -1;
+  Clock::time_point next = calm_at_.value_or(Clock::time_point::max());
+  if (!waiting_.empty()) next = std::min(next, waiting_.front().until);
+  const auto left = std::chrono::ceil<std::chrono::milliseconds>(next - Clock::now());
   return static_cast<int>(std::max<int64_t>(left.count(), 0));
 }
 
@@ -305,6 +310,20 @@ void CallerAcceptor::DropSilent() {
             "it did not begin to speak HTTP/2 within ",
             std::chrono::duration_cast<std::chrono::milliseconds>(options_.preface_timeout).count(),
             " ms (--handshake-timeout)"));
+  }
+}
+
+void CallerAcceptor::NoticeCalm() {
+  most_ = std::max(most_, connections_.size());
+  const bool calm = most_ >= kMany && connections_.size() < most_ / 4;
+  if (!calm) {
+    calm_at_.reset();
+  } else if (!calm_at_.has_value()) {
+    calm_at_ = Clock::now() + kCalmFor;
+  } else if (*calm_at_ <= Clock::now()) {
+    calm_at_.reset();
+    most_ = connections_.size();
+    if (options_.on_calm) options_.on_calm();
   }
 }
 

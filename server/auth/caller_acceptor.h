@@ -58,11 +58,14 @@ class CallerAcceptor {
     // own callers out. Fewer, where the process's limit of descriptors is low: see max_in_all.
     size_t max_connections = 4096;
     // Of a user by Unix sockets; of an address by TCP (see TcpPeer).
-    size_t max_connections_per_peer = 256;
+    size_t max_connections_per_peer = 64;
     Clock::duration preface_timeout = std::chrono::seconds(10);
     // OPTIONAL. A connection was closed; `why` is a sentence. Called from the thread.
     std::function<void(const Identity& who, RefusedFor what, const std::string& why)> on_refused =
         nullptr;
+    // OPTIONAL. Far fewer connections are left than there were: a time to give memory back. Called
+    // from the thread, a second later.
+    std::function<void()> on_calm = nullptr;
   };
 
   explicit CallerAcceptor(Options options);
@@ -124,6 +127,7 @@ class CallerAcceptor {
   void LookAtBeginning(int fd);
   void HandOver(Connection& connection);
   void DropSilent();
+  void NoticeCalm();
   void Drop(int fd, RefusedFor what, const std::string& why);
   void Ended(int fd);
   void Refuse(const Identity& who, RefusedFor what, const std::string& why);
@@ -143,6 +147,8 @@ class CallerAcceptor {
   std::map<int, Connection> connections_;
   std::deque<Waiting> waiting_;  // in the order of their ends
   uint64_t last_ordinal_ = 0;
+  size_t most_ = 0;                           // connections at once, since it was last calm
+  std::optional<Clock::time_point> calm_at_;  // when to say so
   ConnectionCounts unix_counts_;
   ConnectionCounts tcp_counts_;
 };

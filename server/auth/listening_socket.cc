@@ -19,7 +19,8 @@ namespace tsc_handoff::auth {
 namespace {
 
 constexpr int kFlags = SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK;
-constexpr int kUnixBacklog = 128;
+// A client that does not block gets an error where this is full.
+constexpr int kBacklog = SOMAXCONN;
 
 absl::Status CannotListen(const std::string& address, int error) {
   return absl::FailedPreconditionError(
@@ -38,7 +39,7 @@ UniqueFd Listen(const sockaddr* address, socklen_t length) {
   if (fd.valid() && Set(fd.get(), SOL_SOCKET, SO_REUSEADDR, 1) &&
       Set(fd.get(), IPPROTO_TCP, TCP_NODELAY, 1) &&
       (!v6 || Set(fd.get(), IPPROTO_IPV6, IPV6_V6ONLY, 0)) &&
-      bind(fd.get(), address, length) == 0 && listen(fd.get(), SOMAXCONN) == 0)
+      bind(fd.get(), address, length) == 0 && listen(fd.get(), kBacklog) == 0)
     return fd;
   const int error = errno;
   fd = UniqueFd();
@@ -98,7 +99,7 @@ absl::StatusOr<UnixSocket> ListenAtPath(const std::string& path) {
   const int bind_error = errno;
   umask(mask);
   if (!bound) return CannotListen(path, bind_error);
-  if (listen(listening.get(), kUnixBacklog) != 0) return CannotListen(path, errno);
+  if (listen(listening.get(), kBacklog) != 0) return CannotListen(path, errno);
   return UnixSocket{*std::move(lock), std::move(listening)};
 }
 

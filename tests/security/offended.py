@@ -103,11 +103,12 @@ class Offended:
 
 
 class Bystander:
-    """Calls the agent again and again by its Unix socket, each time on the same connection and once on a new one, for as long as
-    the `with` block lasts; fails there when a call did, or took too long. Keeps how long calls took."""
+    """Calls the agent again and again, each time on the same connection and once on a new one, for as long as the `with` block
+    lasts; fails there when a call did, or took too long. Keeps how long calls took. Comes by the Unix socket, or by TCP where
+    that is what the `offender` does: to limits he is another peer."""
 
-    def __init__(self, agent: Offended) -> None:
-        self._address = agent.agent.address
+    def __init__(self, agent: Offended, offender: str = "tcp") -> None:
+        self._address = f"127.0.0.1:{agent.port}" if offender == "unix" else agent.agent.address
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run)
         self.took_s: list[float] = []

@@ -70,7 +70,7 @@ def connect_all(agent: Offended, kind: str, count: int, sources: list[str], say:
 
 @pytest.mark.parametrize(("kind", "say"), [("unix", b""), ("unix", http2.PREFACE[:10]), ("tcp", b""), ("tcp", http2.PREFACE[:23])])
 def test_who_says_nothing_is_closed_in_time(kind: str, say: bytes) -> None:
-    with Offended("--handshake-timeout", "700ms") as agent, Bystander(agent):
+    with Offended("--handshake-timeout", "700ms", "--max-connections-per-peer", "256") as agent, Bystander(agent, kind):
         connections = connect_all(agent, kind, 300, ["127.0.0.2"], say)
         assert agent.refused("peer_limit") == 300 - 256
         wait_for(lambda: agent.refused("silence") == 256, "those that were let in are closed, too")
@@ -82,13 +82,14 @@ def test_who_says_nothing_is_closed_in_time(kind: str, say: bytes) -> None:
 @pytest.mark.parametrize("half", ["silence", "ClientHello and silence", "preface and silence"])
 def test_a_thousand_half_open_handshakes_are_given_up_in_time(files: TlsFiles, half: str) -> None:
     plain = half == "preface and silence"
-    with Offended("--handshake-timeout", "4s", files=None if plain else files) as agent:
+    with Offended("--handshake-timeout", "4s", "--max-connections-per-peer", "256", files=None if plain else files) as agent:
         with Bystander(agent):
             pass
         say = {"silence": b"", "ClientHello and silence": b"" if plain else client_hello(agent), "preface and silence": http2.PREFACE}[half]
         before, memory = agent.descriptors(), agent.memory_kib()
         with Bystander(agent) as others:
             connections = connect_all(agent, "tcp", 1200, SOURCES, say)
+            wait_for(lambda: agent.descriptors() - before > 1200, "all are accepted")
             most = agent.descriptors()
             if not plain:
                 # Another one has his whole handshake meanwhile.
@@ -96,11 +97,10 @@ def test_a_thousand_half_open_handshakes_are_given_up_in_time(files: TlsFiles, h
                     connection.sendall(http2.HELLO + http2.call(1, HOST_INFO))
                     assert http2.Reader(connection).until(http2.DATA) is not None
             wait_for(lambda: all(map(is_closed, connections)), "all are closed")
-        assert most - before > 1200
         print(f"others took {others.median_ms:.1f} ms (median), {others.longest_ms:.1f} ms (longest); {most - before} descriptors, "
               f"{agent.memory_kib() - memory} KiB")
         wait_for(lambda: agent.descriptors() <= before + 5, "the descriptors are given back")
-        assert agent.memory_kib() - memory < 150 * 1024
+        wait_for(lambda: agent.memory_kib() - memory < 16 * 1024, "the memory is given back")
 
 
 def test_of_one_address_so_many_connections_are_accepted_and_of_others_more(files: TlsFiles) -> None:
@@ -132,8 +132,6 @@ def test_in_all_so_many_connections_are_accepted_by_tcp_and_local_callers_have_t
 
 @pytest.mark.parametrize("kind", ["unix", "tcp"])
 def test_an_agent_without_descriptors_refuses_and_serves_again_when_it_has_some(kind: str) -> None:
-    with Offended() as agent, Bystander(agent):
-        pass
     with Offended() as agent:
         pid = agent.agent.process.pid
         _, hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)
@@ -148,7 +146,6 @@ def test_an_agent_without_descriptors_refuses_and_serves_again_when_it_has_some(
                 http2.send_until_refused(connection, [http2.HELLO + http2.call(1, HOST_INFO)])
                 return http2.Reader(connection).until(http2.DATA) is not None
         wait_for(serves, "it serves again")
-        assert "the agent is out of descriptors; raise its limit (LimitNOFILE)" in agent.agent.log()
         assert agent.refused("descriptors") > 0
 
 
@@ -212,15 +209,13 @@ def test_a_connection_has_so_many_calls_at_once_and_the_others_wait_for_their_tu
         waiting.result()
 
 
-def test_whoever_ignores_how_many_calls_a_connection_may_have_is_refused_those_beyond() -> None:
+def test_whoever_ignores_how_many_calls_a_connection_may_have_loses_it() -> None:
     with Offended("--max-streams", "3") as agent, agent.connect("unix") as connection:
         connection.sendall(http2.HELLO)
         reader = http2.Reader(connection)
         reader.until(http2.SETTINGS)
         connection.sendall(frames_ack() + b"".join(http2.call(stream, WATCH) for stream in (1, 3, 5, 7)))
-        refused = reader.until(http2.RST_STREAM)
-        assert refused is not None and refused.stream == 7
-        assert refused.payload == (7).to_bytes(4, "big"), "REFUSED_STREAM"
+        assert reader.until(http2.GOAWAY) is not None and reader.next() is None
 
 
 def frames_ack() -> bytes:
@@ -247,7 +242,7 @@ def ended(calls: list[grpc.Call]) -> list[grpc.Call]:
     (("--max-watchers", "3", "--max-watchers-per-caller", "3"), "uid"),
 ])
 def test_so_many_streams_are_served(flags: tuple[str, ...], said: str) -> None:
-    with Offended(*flags) as agent, Bystander(agent), watching(agent, 5) as calls:
+    with Offended(*flags) as agent, Bystander(agent, "unix"), watching(agent, 5) as calls:
         wait_for(lambda: len(ended(calls)) == 2, "two are refused")
         for call in ended(calls):
             assert call.code() == grpc.StatusCode.RESOURCE_EXHAUSTED and said in call.details(), call
@@ -262,18 +257,42 @@ def test_so_many_streams_are_served(flags: tuple[str, ...], said: str) -> None:
         wait_for(is_served, "who goes makes room")
 
 
-def test_what_all_callers_take_in_grpc_has_a_limit() -> None:
-    """Health may be watched by whoever can connect, and is not counted as the agent's own streams are."""
-    with Offended("--max-grpc-memory-mib", "16", "--max-streams", "10000") as agent:
+def flood_with_watches_of_health(agent: Offended, connections: int, streams: int) -> list[socket.socket]:
+    """Which whoever can connect may watch, and for ever; no call is refused for being one too many."""
+    calls = [http2.call(number, HEALTH_WATCH) for number in range(1, 2 * streams, 2)]
+    offenders = [agent.connect("tcp", "127.0.0.2", timeout=2) for _ in range(connections)]
+    for offender in offenders:
+        http2.send_until_refused(offender, [http2.HELLO, *calls])
+    return offenders
+
+
+def test_the_usual_limits_bound_what_a_peer_can_take_and_it_is_given_back() -> None:
+    with Offended() as agent:
         before = agent.memory_kib()
-        with contextlib.ExitStack() as stack:
-            offenders = [stack.enter_context(agent.connect("tcp", "127.0.0.2", timeout=1)) for _ in range(8)]
-            for offender in offenders:
-                http2.send_until_refused(offender, [http2.HELLO] + [http2.call(stream, HEALTH_WATCH) for stream in range(1, 6000, 2)])
-            grown = agent.memory_kib() - before
-            print(f"grew by {grown} KiB")
-            assert grown < 96 * 1024
-            wait_for(lambda: agent.agent.tscctl("host").status == 0, "it serves")
+        with Bystander(agent) as others:
+            offenders = flood_with_watches_of_health(agent, 80, 64)
+            wait_for(lambda: sum(map(is_closed, offenders)) == 80 - 64, "those beyond the limit are closed")
+            taken = agent.memory_kib() - before
+        print(f"grew by {taken} KiB; others took {others.median_ms:.1f} ms (median), {others.longest_ms:.1f} ms (longest)")
+        assert taken < 128 * 1024
+        for offender in offenders:
+            offender.close()
+        wait_for(lambda: agent.memory_kib() - before < 16 * 1024, "the memory is given back")
+
+
+def test_what_all_callers_take_in_grpc_has_a_limit() -> None:
+    """A rough one: gRPC counts about a tenth of what it takes."""
+    with Offended("--max-grpc-memory-mib", "16", "--max-streams", "2000") as agent:
+        offenders = flood_with_watches_of_health(agent, 16, 2000)
+        cancelled = 0
+        for offender in offenders:
+            offender.settimeout(2)
+            reader = http2.Reader(offender)
+            with contextlib.suppress(TimeoutError):
+                while reader.until(http2.RST_STREAM) is not None:
+                    cancelled += 1
+        print(f"{cancelled} calls cancelled")
+        assert cancelled > 100
         wait_for(lambda: agent.agent.tscctl("host").status == 0, "it serves")
 
 

@@ -123,7 +123,7 @@ TEST_F(Authorization, AStopLetsCallsInProgressEndAndClosesConnections) {
 TEST_F(Authorization, OfOneUserNotMoreThanSoManyConnectionsAreServed) {
   ASSERT_NO_FATAL_FAILURE(Start());
   std::vector<UniqueFd> connections;
-  for (int i = 0; i < 256; ++i) {
+  for (int i = 0; i < 64; ++i) {
     connections.push_back(ConnectAs(kNobody, path("agent.sock")));
     ASSERT_TRUE(connections.back().valid());
   }
