@@ -21,6 +21,7 @@
 #include "absl/strings/strip.h"
 #include "absl/time/clock.h"
 #include "server/agent/clock_watch.h"
+#include "server/agent/flood_watch.h"
 #include "server/agent/found_vms.h"
 #include "server/agent/handoff_watch.h"
 #include "server/agent/transport.h"
@@ -89,6 +90,7 @@ void Limit(const ServingLimits& limits, grpc::ServerBuilder& builder) {
                              std::min(ToMs(limits.keepalive_ns), kLongestKeepaliveTimeoutMs));
   // Else it would ask twice only, on a stream where nothing happens.
   builder.AddChannelArgument(GRPC_ARG_HTTP2_MAX_PINGS_WITHOUT_DATA, 0);
+  builder.AddChannelArgument(GRPC_ARG_ENABLE_CHANNELZ, 1);  // FloodWatch counts by it
   grpc::ResourceQuota quota("callers");
   quota.Resize(limits.max_grpc_memory_mib * 1024 * 1024);
   builder.SetResourceQuota(quota);
@@ -272,6 +274,7 @@ class AgentImpl final : public Agent {
 
   void Stop(absl::Duration grace) override {
     clock_watch_.reset();
+    flood_watch_.reset();
     handoff_watch_.reset();
     service_.Stop();
     acceptor_.Stop();
@@ -352,6 +355,9 @@ class AgentImpl final : public Agent {
       Log(LogLevel::kWarn, "fewer connections than --max-connections: an eighth of LimitNOFILE",
           {{"connections", acceptor_.max_in_all()}});
     }
+    flood_watch_.emplace(
+        options_.serving.max_streams_per_connection,
+        [this](const std::string& peer, const std::string& why) { acceptor_.Close(peer, why); });
     // The agent as a whole serves on; the service of handoffs does while the clock is trusted.
     clock_watch_.emplace(timekeeper_, [this](bool trusted) {
       clock_trusted_ = trusted;
@@ -530,6 +536,7 @@ class AgentImpl final : public Agent {
   std::atomic<bool> clock_trusted_{false};
   std::mutex
       health_mutex_;  // held while the health is told, so that the last word is the right one
+  std::optional<FloodWatch> flood_watch_;
   std::optional<ClockWatch> clock_watch_;
   std::optional<HandoffWatch> handoff_watch_;
 };

@@ -30,9 +30,9 @@ constexpr size_t kDescriptorsEach = 2;
 constexpr size_t kMany = 32;
 constexpr std::chrono::seconds kCalmFor{1};
 
-constexpr std::array kRefusedFor = {RefusedFor::kPeerLimit, RefusedFor::kLimit,
+constexpr std::array kRefusedFor = {RefusedFor::kPeerLimit,   RefusedFor::kLimit,
                                     RefusedFor::kDescriptors, RefusedFor::kSilence,
-                                    RefusedFor::kNotHttp2};
+                                    RefusedFor::kNotHttp2,    RefusedFor::kFlood};
 
 bool Watch(int epoll, int fd, uint32_t events) {
   epoll_event event = {.events = events, .data = {.fd = fd}};
@@ -80,9 +80,11 @@ const char* NameOf(RefusedFor what) {
     case RefusedFor::kSilence:
       return "silence";
     case RefusedFor::kNotHttp2:
+      return "not_http2";
+    case RefusedFor::kFlood:
       break;
   }
-  return "not_http2";
+  return "flood";
 }
 
 std::vector<std::string> RefusedForNames() {
@@ -124,10 +126,10 @@ absl::StatusOr<int> CallerAcceptor::ListenTcp(const std::string& address, bool t
 
 absl::Status CallerAcceptor::Start() {
   epoll_ = UniqueFd(epoll_create1(EPOLL_CLOEXEC));
-  stop_ = UniqueFd(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+  wake_ = UniqueFd(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
   spare_ = UniqueFd(eventfd(0, EFD_CLOEXEC));
-  bool ready = epoll_.valid() && stop_.valid() && spare_.valid() &&
-               Watch(epoll_.get(), stop_.get(), EPOLLIN);
+  bool ready = epoll_.valid() && wake_.valid() && spare_.valid() &&
+               Watch(epoll_.get(), wake_.get(), EPOLLIN);
   for (const Listening& listening : listening_)
     ready = ready && Watch(epoll_.get(), listening.socket.get(), EPOLLIN);
   if (!ready)
@@ -139,7 +141,11 @@ absl::Status CallerAcceptor::Start() {
 
 void CallerAcceptor::Stop() {
   if (thread_.joinable()) {
-    eventfd_write(stop_.get(), 1);
+    {
+      const std::lock_guard<std::mutex> lock(mutex_);
+      stopping_ = true;
+    }
+    eventfd_write(wake_.get(), 1);
     thread_.join();
   }
   connections_.clear();
@@ -153,7 +159,11 @@ void CallerAcceptor::Run() {
     const int count = epoll_wait(epoll_.get(), events.data(), events.size(), NextTimeoutMs());
     for (int i = 0; i < count; ++i) {
       const int fd = events[static_cast<size_t>(i)].data.fd;
-      if (fd == stop_.get()) return;
+      if (fd == wake_.get()) {
+        eventfd_t ignored;
+        eventfd_read(fd, &ignored);
+        continue;
+      }
       const auto connection = connections_.find(fd);
       if (connection == connections_.end()) {
         for (const Listening& listening : listening_) {
@@ -165,8 +175,39 @@ void CallerAcceptor::Run() {
         Ended(fd);
       }
     }
+    {
+      const std::lock_guard<std::mutex> lock(mutex_);
+      if (stopping_) return;
+    }
     DropSilent();
+    DropFloods();
     NoticeCalm();
+  }
+}
+
+void CallerAcceptor::Close(const std::string& peer, const std::string& why) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  closing_.push_back({PlainAddress(peer), why});
+  eventfd_write(wake_.get(), 1);
+}
+
+void CallerAcceptor::DropFloods() {
+  std::vector<Closing> closing;
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    closing.swap(closing_);
+  }
+  for (const Closing& each : closing) {
+    const auto found = std::find_if(connections_.begin(), connections_.end(), [&](const auto& it) {
+      const Connection& connection = it.second;
+      if (connection.waits) return false;
+      return each.peer == (connection.from->is_unix ? absl::StrCat("fd:", connection.number)
+                                                    : PlainAddress(connection.who.address));
+    });
+    if (found == connections_.end()) continue;
+    // gRPC has a descriptor of it, too.
+    shutdown(found->first, SHUT_RDWR);
+    Drop(found->first, RefusedFor::kFlood, each.why);
   }
 }
 

@@ -20,6 +20,7 @@
 #include <list>
 #include <map>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <string>
 #include <thread>
@@ -42,6 +43,7 @@ enum class RefusedFor {
   kDescriptors,  // the agent is out of descriptors
   kSilence,      // it did not begin to speak HTTP/2 in time
   kNotHttp2,     // it spoke something else
+  kFlood,        // Close was called
 };
 // "peer_limit", ...
 const char* NameOf(RefusedFor what);
@@ -89,6 +91,10 @@ class CallerAcceptor {
   // Who has the Unix socket's connection of that number; null when it is none of this acceptor's.
   std::shared_ptr<const Identity> Find(int number) const { return peers_.Find(number); }
 
+  // Closes a connection that is served, for kFlood. `peer` as gRPC has it: "fd:4711",
+  // "ipv4:10.0.0.1:4711". Nothing happens when there is none such. Thread-safe; it is done soon.
+  void Close(const std::string& peer, const std::string& why);
+
   // The limit in all that holds: so many that at most half of the descriptors that this process may
   // have go to connections of either kind.
   size_t max_in_all() const { return unix_counts_.max_in_all(); }
@@ -127,6 +133,7 @@ class CallerAcceptor {
   void LookAtBeginning(int fd);
   void HandOver(Connection& connection);
   void DropSilent();
+  void DropFloods();
   void NoticeCalm();
   void Drop(int fd, RefusedFor what, const std::string& why);
   void Ended(int fd);
@@ -139,9 +146,17 @@ class CallerAcceptor {
   PeerTable peers_;
   std::list<Listening> listening_;
   UniqueFd epoll_;
-  UniqueFd stop_;
+  UniqueFd wake_;
   UniqueFd spare_;  // given up to refuse a connection when there are no descriptors left
   std::thread thread_;
+
+  struct Closing {
+    std::string peer;
+    std::string why;
+  };
+  std::mutex mutex_;
+  bool stopping_ = false;         // guarded by mutex_
+  std::vector<Closing> closing_;  // guarded by mutex_
 
   // Of the thread.
   std::map<int, Connection> connections_;

@@ -16,6 +16,7 @@ from types import TracebackType
 
 import grpc
 
+from ..e2e.support import wait_for
 from ..operations.test_agent_process import AgentProcess
 from ..programs.certificates import TlsFiles
 
@@ -44,8 +45,9 @@ class Offended:
 
     def __enter__(self) -> Offended:
         self.agent.__enter__()
+        wait_for(lambda: "address=127.0.0.1:0 port=" in self.agent.log(), "it says its port")
         found = re.search(r"address=127\.0\.0\.1:0 port=(\d+)", self.agent.log())
-        assert found, self.agent.log()
+        assert found
         self.port = int(found[1])
         self._metrics = self._metrics_port()
         return self
