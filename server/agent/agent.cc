@@ -207,7 +207,8 @@ class AgentImpl final : public Agent {
                   pool_,
                   guard_,
                   {.max_streams = options.serving.max_watchers,
-                   .max_streams_per_caller = options.serving.max_watchers_per_caller}}) {}
+                   .max_streams_per_caller = options.serving.max_watchers_per_caller,
+                   .max_queued = options.serving.max_queued_changes}}) {}
 
   ~AgentImpl() override { Stop(absl::Seconds(1)); }
 

@@ -17,10 +17,9 @@
 namespace tsc_handoff::agent {
 
 struct ConnectionLoad {
-  std::string peer;    // as gRPC has it: "fd:4711", "ipv4:10.0.0.1:4711"
-  int64_t begun = 0;   // calls, since the connection began
-  int64_t failed = 0;  // of them: taken back, or cut off
-
+  std::string peer = {};  // as gRPC has it: "fd:4711", "ipv4:10.0.0.1:4711"
+  int64_t begun = 0;      // calls, since the connection began
+  int64_t failed = 0;     // of them: taken back, or cut off
   int64_t succeeded = 0;
   int64_t open() const { return begun - succeeded - failed; }
 };

@@ -46,30 +46,25 @@ void FloodWatch::Run() {
     const int64_t now = ResidentBytes().value_or(0);
     least = std::min(least, now);
     if (now - least > kGrowthBytes) {
-      if (CloseFloods()) {
-        give_back_at = Clock::now() + kAfterwards;
-      } else if (give_back_at == kNever) {
-        least = now;  // it needs more than it did
-      }
+      CloseFloods();
+      if (give_back_at == kNever) give_back_at = Clock::now() + kAfterwards;
     }
     if (Clock::now() >= give_back_at) {
       malloc_trim(0);
+      least = ResidentBytes().value_or(0);  // the rest is needed
       give_back_at = kNever;
     }
     lock.lock();
   }
 }
 
-bool FloodWatch::CloseFloods() {
-  bool found = false;
+void FloodWatch::CloseFloods() {
   for (const ConnectionLoads::Change& each : loads_.Look()) {
     if (!IsFlood(each.before, each.now, max_streams_)) continue;
-    found = true;
     close_(each.now.peer, absl::StrCat("it floods the agent: ", each.now.begun, " calls, of which ",
                                        each.now.open(), " are open (--max-streams ", max_streams_,
                                        ") and ", each.now.failed, " were taken back"));
   }
-  return found;
 }
 
 std::optional<int64_t> FloodWatch::ResidentBytes() const {

@@ -3,7 +3,8 @@
 // at once, nor what it opens and takes back without reading the answers (CVE-2023-44487): both take
 // some 200 MB a second, and its memory quota does not see it.
 //
-// Looks at the memory ten times a second, and at the connections only when that has grown.
+// Looks at the memory ten times a second, and at the connections only when that has grown; gives
+// back a second later what was freed by then.
 //
 // Threading: a thread of its own, from construction to destruction.
 #ifndef TSC_HANDOFF_SERVER_AGENT_FLOOD_WATCH_H_
@@ -38,8 +39,7 @@ class FloodWatch {
 
  private:
   void Run();
-  // Whether one was found.
-  bool CloseFloods();
+  void CloseFloods();
   std::optional<int64_t> ResidentBytes() const;
 
   const uint32_t max_streams_;

@@ -37,12 +37,13 @@ class HandoffWatchers::Stream final : public grpc::ServerWriteReactor<v1::WatchH
     if (!wants_(handoff.vm_id())) return;
     const std::lock_guard<std::mutex> lock(mutex_);
     if (finished_) return;
-    if (queue_.size() >= kMaxQueued) {
+    const size_t max_queued = owner_.limits_.max_queued;
+    if (queue_.size() >= max_queued) {
       // None of it is sent any more but the one that gRPC has.
       queue_.erase(queue_.begin() + (writing_ ? 1 : 0), queue_.end());
       FinishLocked(ToGrpcStatus(
           Error(Reason::kLimitExceeded,
-                absl::StrCat("the caller reads too slowly: ", kMaxQueued, " changes wait for it"),
+                absl::StrCat("the caller reads too slowly: ", max_queued, " changes wait for it"),
                 {{"limit", "queued changes"}})));
       return;
     }

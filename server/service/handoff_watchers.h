@@ -23,10 +23,10 @@ class HandoffWatchers {
   struct Limits {
     size_t max_streams = 64;  // open at once
     size_t max_streams_per_caller = 16;
+    // Messages that a stream may be behind. A reader that is behind by more is told so, in place of
+    // what waits for it; where he reads nothing at all, the connection's keepalive ends him.
+    size_t max_queued = 4096;
   };
-  // Messages that a stream may be behind. A reader that is behind by more is told so, in place of
-  // what waits for it; where he reads nothing at all, the connection's keepalive ends him.
-  static constexpr size_t kMaxQueued = 4096;
 
   struct Request {
     std::string caller;    // by whose name streams are counted

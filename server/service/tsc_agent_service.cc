@@ -225,7 +225,7 @@ grpc::ServerWriteReactor<v1::WatchHandoffsResponse>* TscAgentService::WatchHando
     handoff::ListQuery query;
     query.vm_id = vm_id;
     query.pending_only = true;
-    query.limit = HandoffWatchers::kMaxQueued / 2;
+    query.limit = parts_.watchers.max_queued / 2;
     std::vector<v1::Handoff> handoffs;
     for (const handoff::HandoffView& view : parts_.handoffs.List(query))
       handoffs.push_back(ToProto(view));

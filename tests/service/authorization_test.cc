@@ -136,6 +136,18 @@ TEST_F(Authorization, OfOneUserNotMoreThanSoManyConnectionsAreServed) {
   EXPECT_TRUE(Await([&] { return As(kNobody).Call("/grpc.health.v1.Health/Check", "").ok(); }));
 }
 
+TEST_F(Authorization, AHostHasAsManyVmsAsItsCallerMaySee) {
+  ASSERT_NO_FATAL_FAILURE(Start());
+  ASSERT_NO_FATAL_FAILURE(AddVms({"db-1", "db-2", "web-1"}));
+  const auto count = [&](const User& user) {
+    const auto info =
+        As(user).Call<v1::GetHostInfoResponse>("GetHostInfo", v1::GetHostInfoRequest());
+    return info.ok() ? info->host().vm_count() : ~0u;
+  };
+  EXPECT_EQ(count(kWebOrchestrator), 1u);
+  EXPECT_EQ(count(kViewer), 3u);
+}
+
 TEST_F(Authorization, VmsThatARoleIsNotForAreDeniedWhetherTheyExistOrNot) {
   ASSERT_NO_FATAL_FAILURE(Start());
   ASSERT_NO_FATAL_FAILURE(AddVms({"db-1", "web-1"}));
