@@ -4,6 +4,7 @@
 #include <grpcpp/grpcpp.h>
 #include <grpcpp/health_check_service_interface.h>
 #include <grpcpp/server_posix.h>
+#include <malloc.h>
 #include <sys/random.h>
 #include <unistd.h>
 
@@ -20,14 +21,15 @@
 #include "absl/strings/strip.h"
 #include "absl/time/clock.h"
 #include "server/agent/clock_watch.h"
+#include "server/agent/flood_watch.h"
 #include "server/agent/found_vms.h"
 #include "server/agent/handoff_watch.h"
 #include "server/agent/memory_watch.h"
 #include "server/agent/transport.h"
 #include "server/agent/vm_watch.h"
 #include "server/auth/audit.h"
+#include "server/auth/caller_acceptor.h"
 #include "server/auth/rate_limiter.h"
-#include "server/auth/unix_acceptor.h"
 #include "server/auth/vm_owners.h"
 #include "server/base/error.h"
 #include "server/base/log.h"
@@ -50,11 +52,8 @@
 namespace tsc_handoff::agent {
 namespace {
 
-// A state is at most 256 KiB (state::kMaxPayloadBytes); a request is little more.
-constexpr int kMaxMessageBytes = 512 * 1024;
-constexpr int kMaxMetadataBytes = 16 * 1024;
-constexpr int kMaxStreamsPerConnection = 128;
 constexpr size_t kMaxQueuedOperations = 1024;  // half of them of one caller
+constexpr int kLongestKeepaliveTimeoutMs = 20'000;
 constexpr char kUnixPrefix[] = "unix:";
 
 template <typename Clock>
@@ -73,6 +72,29 @@ std::string RandomBytes(size_t count) {
 std::shared_ptr<const auth::Policy> OrBuiltIn(std::shared_ptr<const auth::Policy> policy) {
   if (policy != nullptr) return policy;
   return std::make_shared<const auth::Policy>(auth::BuiltInPolicy(geteuid(), getegid()));
+}
+
+int ToMs(int64_t ns) { return static_cast<int>(ns / 1'000'000); }
+
+// What gRPC holds callers to; how many connections there may be is the acceptor's matter.
+void Limit(const ServingLimits& limits, grpc::ServerBuilder& builder) {
+  builder.SetMaxReceiveMessageSize(static_cast<int>(limits.max_message_bytes));
+  builder.AddChannelArgument(GRPC_ARG_MAX_METADATA_SIZE,
+                             static_cast<int>(limits.max_metadata_bytes));
+  builder.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS,
+                             static_cast<int>(limits.max_streams_per_connection));
+  builder.AddChannelArgument(GRPC_ARG_SERVER_HANDSHAKE_TIMEOUT_MS,
+                             ToMs(limits.handshake_timeout_ns));
+  builder.AddChannelArgument(GRPC_ARG_MAX_CONNECTION_IDLE_MS, ToMs(limits.max_idle_ns));
+  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, ToMs(limits.keepalive_ns));
+  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS,
+                             std::min(ToMs(limits.keepalive_ns), kLongestKeepaliveTimeoutMs));
+  // Else it would ask twice only, on a stream where nothing happens.
+  builder.AddChannelArgument(GRPC_ARG_HTTP2_MAX_PINGS_WITHOUT_DATA, 0);
+  builder.AddChannelArgument(GRPC_ARG_ENABLE_CHANNELZ, 1);  // FloodWatch counts by it
+  grpc::ResourceQuota quota("callers");
+  quota.Resize(limits.max_grpc_memory_mib * 1024 * 1024);
+  builder.SetResourceQuota(quota);
 }
 
 // As the metrics' labels have them.
@@ -107,13 +129,14 @@ class AgentImpl final : public Agent {
   AgentImpl(const Options& options, Platform platform)
       : options_(options),
         platform_(std::move(platform)),
-        registry_(options.max_vms),
+        registry_({.max_vms = options.serving.max_vms, .max_vcpus = options.serving.max_vcpus}),
         metrics_({.grpc_service = tschandoff::v1::TscAgent::service_full_name(),
                   .methods = service::TscAgentService::MethodNames(),
                   .codes = service::CodeNames(),
                   .reasons = ReasonNames(),
                   .ioctls = port::IoctlNames(),
                   .reloads = tls::ProblemNames(),
+                  .refused_for = auth::RefusedForNames(),
                   .version = kVersion,
                   .max_error_ns = options.limits.max_error_ns},
                  [this] { return Live(); }),
@@ -127,9 +150,15 @@ class AgentImpl final : public Agent {
                   peer, {probe.wall_offset_ns, probe.wall_offset_error_ns, probe.round_trip_ns});
             }),
         audit_(options.audit_log, [this] { metrics_.AuditWriteFailed(); }),
-        limiter_(options.max_request_rate),
-        acceptor_({.on_refused = [this](const auth::Identity& who,
-                                        const std::string& why) { Refused(who, why); }}),
+        limiter_(options.serving.max_request_rate),
+        acceptor_(
+            {.max_connections = options.serving.max_connections,
+             .max_connections_per_peer = options.serving.max_connections_per_peer,
+             .preface_timeout = std::chrono::nanoseconds(options.serving.handshake_timeout_ns),
+             .on_refused = [this](const auth::Identity& who, auth::RefusedFor what,
+                                  const std::string& why) { Refused(who, what, why); },
+             // glibc keeps what was freed, though the storm is over.
+             .on_calm = [] { malloc_trim(0); }}),
         guard_({.grpc_service = tschandoff::v1::TscAgent::service_full_name(),
                 .find_peer = [this](int number) { return acceptor_.Find(number); },
                 .audit = audit_,
@@ -145,6 +174,7 @@ class AgentImpl final : public Agent {
              .monotonic_ns = NowNs<std::chrono::steady_clock>,
              .random_bytes = RandomBytes,
              .undecided_after_ns = options.undecided_after_ns,
+             .max_handoffs = options.serving.max_handoffs,
              .on_change = [this](const journal::HandoffRecord& record,
                                  handoff::Event event) { Changed(record, event); },
              .on_violation = [this](const std::string& vm_id,
@@ -172,7 +202,14 @@ class AgentImpl final : public Agent {
                    *platform_.journal, &metrics_, [this] { return PeerAddress(); },
                    [this](bool draining) { SetDraining(draining); }, options_.reload,
                    [this](const registry::VmIdentity& vm) { return ObservationOf(vm); }}),
-        service_({handlers_, handoffs_, metrics_, pool_, guard_}) {}
+        service_({handlers_,
+                  handoffs_,
+                  metrics_,
+                  pool_,
+                  guard_,
+                  {.max_streams = options.serving.max_watchers,
+                   .max_streams_per_caller = options.serving.max_watchers_per_caller,
+                   .max_queued = options.serving.max_queued_changes}}) {}
 
   ~AgentImpl() override { Stop(absl::Seconds(1)); }
 
@@ -239,6 +276,7 @@ class AgentImpl final : public Agent {
 
   void Stop(absl::Duration grace) override {
     clock_watch_.reset();
+    flood_watch_.reset();
     handoff_watch_.reset();
     service_.Stop();
     acceptor_.Stop();
@@ -304,34 +342,24 @@ class AgentImpl final : public Agent {
     grpc::ServerBuilder builder;
     ports_.assign(options_.listen.size(), 0);
     for (size_t i = 0; i < options_.listen.size(); ++i) {
-      const std::string& address = options_.listen[i];
-      if (absl::StartsWith(address, kUnixPrefix)) {
-        const std::string path(absl::StripPrefix(address, kUnixPrefix));
-        if (absl::Status status = acceptor_.Listen(path); !status.ok()) return status;
-        continue;
-      }
-      auto credentials = transport_.ServerCredentialsFor(address);
-      if (!credentials.ok()) return credentials.status();
-      builder.AddListeningPort(address, *credentials, &ports_[i]);
+      if (absl::Status status = Listen(i, builder); !status.ok()) return status;
     }
-    builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT,
-                               0);  // a second agent on the port is an error
-    builder.AddChannelArgument(GRPC_ARG_MAX_METADATA_SIZE, kMaxMetadataBytes);
-    builder.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS, kMaxStreamsPerConnection);
-    builder.SetMaxReceiveMessageSize(kMaxMessageBytes);
+    Limit(options_.serving, builder);
     builder.RegisterService(&service_);
     server_ = builder.BuildAndStart();
     if (server_ == nullptr) {
-      return absl::FailedPreconditionError(absl::StrCat("cannot listen at ",
-                                                        absl::StrJoin(options_.listen, ", "),
-                                                        "; is another agent running?"));
+      return absl::FailedPreconditionError(
+          "gRPC does not start; are there enough descriptors (LimitNOFILE)?");
     }
     started_ = true;
-    // gRPC does not say who is at the other end of a Unix socket, hence the acceptor.
-    if (absl::Status status =
-            acceptor_.Start([this](int fd) { grpc::AddInsecureChannelFromFd(server_.get(), fd); });
-        !status.ok())
-      return status;
+    if (absl::Status status = acceptor_.Start(); !status.ok()) return status;
+    if (acceptor_.max_in_all() < options_.serving.max_connections) {
+      Log(LogLevel::kWarn, "fewer connections than --max-connections: an eighth of LimitNOFILE",
+          {{"connections", acceptor_.max_in_all()}});
+    }
+    flood_watch_.emplace(
+        options_.serving.max_streams_per_connection,
+        [this](const std::string& peer, const std::string& why) { acceptor_.Close(peer, why); });
     // The agent as a whole serves on; the service of handoffs does while the clock is trusted.
     clock_watch_.emplace(timekeeper_, [this](bool trusted) {
       clock_trusted_ = trusted;
@@ -342,6 +370,29 @@ class AgentImpl final : public Agent {
       undecided_ = undecided;
       server_->GetHealthCheckService()->SetServingStatus(kHandoffsHealth, undecided == 0 && usable);
     });
+    return absl::OkStatus();
+  }
+
+  // The acceptor accepts for gRPC; see its header.
+  absl::Status Listen(size_t index, grpc::ServerBuilder& builder) {
+    const std::string& address = options_.listen[index];
+    if (absl::StartsWith(address, kUnixPrefix)) {
+      return acceptor_.ListenUnix(
+          std::string(absl::StripPrefix(address, kUnixPrefix)),
+          [this](int fd) { grpc::AddInsecureChannelFromFd(server_.get(), fd); });
+    }
+    auto credentials = transport_.ServerCredentialsFor(address);
+    if (!credentials.ok()) return credentials.status();
+    using External = grpc::ServerBuilder::experimental_type::ExternalConnectionType;
+    const std::shared_ptr<grpc::experimental::ExternalConnectionAcceptor> taker =
+        builder.experimental().AddExternalConnectionAcceptor(External::FROM_FD, *credentials);
+    auto port = acceptor_.ListenTcp(address, !options_.transport.tls.empty(), [taker](int fd) {
+      grpc::experimental::ExternalConnectionAcceptor::NewConnectionParameters connection;
+      connection.fd = fd;
+      taker->HandleNewConnection(&connection);
+    });
+    if (!port.ok()) return port.status();
+    ports_[index] = *port;
     return absl::OkStatus();
   }
 
@@ -368,10 +419,12 @@ class AgentImpl final : public Agent {
     return status;
   }
 
-  void Refused(const auth::Identity& who, const std::string& why) {
-    metrics_.ConnectionRefused();
-    LogLimited(LogLevel::kWarn, "a connection was closed at once",
-               {{"peer", absl::StrCat(NameOf(who), " (", OriginOf(who), ")")}, {"why", why}});
+  void Refused(const auth::Identity& who, auth::RefusedFor what, const std::string& why) {
+    metrics_.ConnectionRefused(NameOf(what));
+    LogLimited(LogLevel::kWarn, "a connection was closed",
+               {{"peer", absl::StrCat(NameOf(who), " (", OriginOf(who), ")")},
+                {"for", NameOf(what)},
+                {"why", why}});
   }
 
   void TellHealth() {
@@ -465,7 +518,7 @@ class AgentImpl final : public Agent {
   auth::Audit audit_;
   auth::RateLimiter limiter_;
   auth::VmOwners owners_;
-  auth::UnixAcceptor acceptor_;
+  auth::CallerAcceptor acceptor_;
   service::CallGuard guard_;
   handoff::TscOperations operations_;
   handoff::HandoffController handoffs_;
@@ -488,6 +541,7 @@ class AgentImpl final : public Agent {
   std::atomic<bool> clock_trusted_{false};
   std::mutex
       health_mutex_;  // held while the health is told, so that the last word is the right one
+  std::optional<FloodWatch> flood_watch_;
   std::optional<ClockWatch> clock_watch_;
   std::optional<HandoffWatch> handoff_watch_;
   const MemoryWatch memory_watch_;

@@ -15,6 +15,7 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "server/agent/host_vms.h"
+#include "server/agent/serving_limits.h"
 #include "server/agent/transport_options.h"
 #include "server/auth/policy.h"
 #include "server/base/unique_fd.h"
@@ -53,12 +54,11 @@ struct Options {
   int64_t undecided_after_ns = 30'000'000'000;
   // How long the journal keeps what ended, at least.
   int64_t keep_handoffs_ns = 30LL * 24 * 3600 * 1'000'000'000;
-  size_t max_vms = 4096;
+  ServingLimits serving;
   // Who may do what. Null: auth::BuiltInPolicy for this process.
   std::shared_ptr<const auth::Policy> policy = nullptr;
-  std::string audit_log;               // a file; empty: the audit's lines go to the log
-  uint32_t max_request_rate = 10'000;  // requests per second of one caller
-  service::Reloader reload = {};       // OPTIONAL. What the Reload RPC does
+  std::string audit_log;          // a file; empty: the audit's lines go to the log
+  service::Reloader reload = {};  // OPTIONAL. What the Reload RPC does
   // For calls that may wait for VMs; one caller's may have two thirds of them at once.
   size_t worker_threads = 24;
   // How often the TSCs of the host's VMs are looked at from outside.

@@ -5,6 +5,8 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
+#include "server/agent/duration_option.h"
+#include "server/agent/limit_options.h"
 #include "server/auth/policy.h"
 #include "server/base/version.h"
 #include "server/clock/chrony_clock_source.h"
@@ -47,31 +49,6 @@ constexpr char kFooter[] =
     "Then try: tscctl host; tscctl vms\n"
     "\n"
     "Exit status: 0 stopped by a signal, 1 could not start, 2 wrong usage.";
-
-// Reads "1ms", "5m", ... into ns; an error message otherwise.
-std::string ParseDuration(const std::string& text, int64_t& out_ns) {
-  absl::Duration duration;
-  if (!absl::ParseDuration(text, &duration) || duration <= absl::ZeroDuration() ||
-      duration > absl::Hours(24 * 3650)) {
-    return absl::StrCat("\"", text,
-                        "\" is no duration above 0 and up to ten years, such as 500us, 1ms or 5m");
-  }
-  out_ns = absl::ToInt64Nanoseconds(duration);
-  return "";
-}
-
-CLI::Option* AddDuration(CLI::App& app, const std::string& flag, int64_t& out_ns,
-                         const std::string& help) {
-  return app
-      .add_option_function<std::string>(
-          flag,
-          [&out_ns](const std::string& text) {
-            if (const std::string error = ParseDuration(text, out_ns); !error.empty())
-              throw CLI::ValidationError(error);
-          },
-          help)
-      ->type_name("DURATION");
-}
 
 // Reads the value of --clock; an error message when it is none.
 std::string ParseClock(const std::string& text, ClockOptions& out) {
@@ -214,8 +191,6 @@ void AddOptions(CLI::App& app, CommandLine& out) {
   app.add_flag("--require-probe", options.limits.require_probe,
                "Refuse other hosts' states unless the request names the source's agent to be "
                "probed");
-  app.add_option("--max-vms", options.max_vms, "Serve at most this many VMs [4096]")
-      ->check(CLI::Range(1, 100000));
   app.add_option("--policy", out.policy,
                  "YAML file of who may do what; when it is not given, root, the agent's user and "
                  "its group may do everything by the Unix socket, and so may whoever reaches a TCP "
@@ -225,9 +200,7 @@ void AddOptions(CLI::App& app, CommandLine& out) {
                  "Append a line of JSON for each change and each refusal of a caller to this file; "
                  "when it is not given, to the log")
       ->type_name("FILE");
-  app.add_option("--max-request-rate", options.max_request_rate,
-                 "Refuse a caller's requests beyond this many a second [10000]")
-      ->check(CLI::Range(1, 1000000));
+  AddLimitOptions(app, options.serving);
   AddVmOptions(app, out.vms);
   AddDuration(app, "--observe-every", options.observe_every_ns,
               "Look at the TSCs in debugfs this often [5s]")

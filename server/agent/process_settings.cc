@@ -6,7 +6,7 @@ namespace tsc_handoff::agent {
 
 void ApplyChanges(const CommandLine& now, Agent& agent) {
   agent.SetLimits(now.options.limits);
-  agent.SetMaxRequestRate(now.options.max_request_rate);
+  agent.SetMaxRequestRate(now.options.serving.max_request_rate);
   agent.SetPolicy(now.options.policy);
 }
 

@@ -127,6 +127,7 @@ std::optional<int64_t> HandoffController::OwnerInHandoff(const std::string& vm_i
 
 absl::StatusOr<Answer> HandoffController::CaptureNew(const CaptureCall& call) {
   if (absl::Status status = CheckNotDraining(); !status.ok()) return status;
+  if (absl::Status status = CheckRoom(); !status.ok()) return status;
   auto vm = parts_.registry.Find(call.vm_id);
   if (!vm.ok()) return vm.status();
   if (absl::Status status = CheckNotInAnother(call.vm_id, call.handoff_id); !status.ok())
@@ -252,6 +253,7 @@ absl::StatusOr<Answer> HandoffController::ApplyNew(const ApplyCall& call,
   const std::string& vm_id = call.request.vm_id;
   if (earlier == nullptr) {
     if (absl::Status status = CheckNotDraining(); !status.ok()) return status;
+    if (absl::Status status = CheckRoom(); !status.ok()) return status;
   }
   if (absl::Status status = CheckEpoch(ticket, vm_id, earlier != nullptr); !status.ok())
     return status;
@@ -443,6 +445,7 @@ absl::StatusOr<HandoffView> HandoffController::AbortUnheard(const AbortCall& cal
   record.ticket = *call.ticket;
   if (Sha256(call.abort_proof) != record.ticket.abort_digest && !parts_.mutations.believe_any_proof)
     return NoProof(record, "given up");
+  if (absl::Status status = CheckRoom(); !status.ok()) return status;
   if (absl::Status status = CheckCancelled(call.cancelled); !status.ok()) return status;
   record.state = Next(Side::kDestination, std::nullopt, Event::kAbort).next;
   record.restored = true;
@@ -634,6 +637,17 @@ absl::Status HandoffController::CheckJournal() const {
 absl::Status HandoffController::CheckNotDraining() const {
   if (!draining_) return absl::OkStatus();
   return Error(Reason::kAgentDraining, "this host's agent is being drained; it begins no handoff");
+}
+
+// The journal's and this process's memory are finite, and a handoff id is the caller's choice.
+absl::Status HandoffController::CheckRoom() const {
+  const size_t held = table_.size();
+  if (held < parts_.max_handoffs) return absl::OkStatus();
+  return Error(Reason::kLimitExceeded,
+               absl::StrCat("the journal of this host's agent holds ", held,
+                            " handoffs, which is the limit (--max-handoffs); it forgets those that "
+                            "ended after --keep-handoffs"),
+               {{"limit", absl::StrCat(parts_.max_handoffs)}});
 }
 
 absl::Status HandoffController::CheckCancelled(const Cancelled& cancelled) const {

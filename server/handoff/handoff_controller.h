@@ -128,6 +128,7 @@ class HandoffController {
     std::function<int64_t()> monotonic_ns;            // CLOCK_MONOTONIC
     std::function<std::string(size_t)> random_bytes;  // not to be guessed
     int64_t undecided_after_ns = 30'000'000'000;
+    size_t max_handoffs = SIZE_MAX;  // that the journal holds; beyond it none begins
     // OPTIONAL. A change that is durable; called with locks held, must be quick.
     std::function<void(const journal::HandoffRecord&, Event)> on_change = {};
     // OPTIONAL. A VM was seen running without a permit; once per time that it does.
@@ -188,6 +189,7 @@ class HandoffController {
 
   absl::Status CheckJournal() const;
   absl::Status CheckNotDraining() const;
+  absl::Status CheckRoom() const;
   absl::Status CheckCancelled(const Cancelled& cancelled) const;
   // Makes the change durable, and then known.
   absl::Status Write(const journal::Change& change, Event event);

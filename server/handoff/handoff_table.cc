@@ -97,6 +97,11 @@ std::vector<TableEntry> HandoffTable::ListOpen() const {
   return found;
 }
 
+size_t HandoffTable::size() const {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  return entries_.size();
+}
+
 std::vector<TableEntry> HandoffTable::List(uint64_t before, size_t limit,
                                            const Filter& filter) const {
   const std::lock_guard<std::mutex> lock(mutex_);

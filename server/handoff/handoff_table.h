@@ -39,6 +39,9 @@ class HandoffTable {
   // The handoff whose VM this is while its TSCs are spoken for (OccupiesVm); null otherwise.
   RecordPtr OccupantOf(const std::string& vm_id) const;
 
+  // Records: both sides of each handoff that is known, finished or not.
+  size_t size() const;
+
   void Put(const journal::Change& change, int64_t now_ns);
   // Somebody asked about it.
   void Touch(const std::string& handoff_id, journal::Side side, int64_t now_ns);

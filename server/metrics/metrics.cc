@@ -202,15 +202,17 @@ struct Metrics::Impl {
       Counters(*registry, "tsc_agent_rate_limited_total",
                "Requests refused because their sender sends more than --max-request-rate.")
           .Add({});
+  Counter& streams_limited =
+      Counters(*registry, "tsc_agent_streams_limited_total",
+               "WatchHandoffs streams refused or ended: too many, or read too slowly.")
+          .Add({});
   Counter& audit_write_errors =
       Counters(*registry, "tsc_agent_audit_write_errors_total",
                "Lines of the audit that its file did not take; they are in the log.")
           .Add({});
-  Counter& connections_refused =
+  Family<Counter>& connections_refused =
       Counters(*registry, "tsc_agent_connections_refused_total",
-               "Connections to the callers' Unix socket that were closed at once, because their "
-               "user has too many or descriptors are short.")
-          .Add({});
+               "Connections of callers that were closed before gRPC had them, by what for.");
   Counter& registrations_denied =
       Counters(*registry, "tsc_agent_vmm_registrations_denied_total",
                "VMMs that were not let register a VM, because its id is another user's.")
@@ -287,6 +289,8 @@ Metrics::Metrics(const MetricsOptions& options, std::function<LiveValues()> live
   impl_->MakeStates();
   for (const std::string& result : options.reloads)
     impl_->certificate_reloads.Add({{"result", result}});
+  for (const std::string& what : options.refused_for)
+    impl_->connections_refused.Add({{"for", what}});
 }
 
 Metrics::~Metrics() = default;
@@ -373,9 +377,13 @@ void Metrics::AuthorizationDenied(const std::string& method) {
 
 void Metrics::RateLimited() { impl_->rate_limited.Increment(); }
 
+void Metrics::StreamLimited() { impl_->streams_limited.Increment(); }
+
 void Metrics::AuditWriteFailed() { impl_->audit_write_errors.Increment(); }
 
-void Metrics::ConnectionRefused() { impl_->connections_refused.Increment(); }
+void Metrics::ConnectionRefused(const std::string& what_for) {
+  impl_->connections_refused.Add({{"for", what_for}}).Increment();
+}
 
 void Metrics::RegistrationDenied() { impl_->registrations_denied.Increment(); }
 

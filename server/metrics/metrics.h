@@ -24,11 +24,12 @@ namespace tsc_handoff::metrics {
 // What is known when the agent starts; all that may become a label's value is there with 0 then.
 struct MetricsOptions {
   std::string grpc_service;
-  std::vector<std::string> methods;  // of that service
-  std::vector<std::string> codes;    // gRPC's status codes
-  std::vector<std::string> reasons;  // of errors
-  std::vector<std::string> ioctls;   // that may fail
-  std::vector<std::string> reloads;  // what may become of a changed certificate
+  std::vector<std::string> methods;           // of that service
+  std::vector<std::string> codes;             // gRPC's status codes
+  std::vector<std::string> reasons;           // of errors
+  std::vector<std::string> ioctls;            // that may fail
+  std::vector<std::string> reloads;           // what may become of a changed certificate
+  std::vector<std::string> refused_for = {};  // why a connection may be closed
   std::string version;
   int64_t max_error_ns = 0;  // an apply whose bound is above this is refused
 };
@@ -69,10 +70,12 @@ class Metrics {
   void AuthorizationDenied(const std::string& method);
   // A request was refused because its sender sends too many.
   void RateLimited();
+  // A WatchHandoffs stream was refused or ended because there are too many, or its reader is slow.
+  void StreamLimited();
   // A line of the audit that its file did not take.
   void AuditWriteFailed();
-  // A caller's connection to the Unix socket was closed at once.
-  void ConnectionRefused();
+  // A caller's connection was closed before gRPC had it; `what_for` is one of the options'.
+  void ConnectionRefused(const std::string& what_for);
   // A VMM was not let register: the id is another user's, or the policy's.
   void RegistrationDenied();
   // A VM was found running without a permit.

@@ -68,10 +68,18 @@ absl::StatusOr<std::shared_ptr<RegisteredVm>> VmRegistry::AddLocked(
     return absl::AlreadyExistsError(absl::StrCat("the VM id ", vm_id, " is taken by process ",
                                                  found->second->identity().vmm_pid));
   }
-  if (!gives_way && vms_.size() >= max_vms_) {
+  if (!gives_way && vms_.size() >= limits_.max_vms) {
     return Error(Reason::kLimitExceeded,
-                 absl::StrCat("this agent serves at most ", max_vms_, " VMs"),
-                 {{"limit", absl::StrCat(max_vms_)}});
+                 absl::StrCat("this agent serves at most ", limits_.max_vms, " VMs (--max-vms)"),
+                 {{"limit", absl::StrCat(limits_.max_vms)}});
+  }
+  if (const size_t vcpus = vm->identity().vcpu_ids.size(); vcpus > limits_.max_vcpus) {
+    return Error(Reason::kLimitExceeded,
+                 absl::StrCat("VM ", vm_id, " has ", vcpus,
+                              " vCPUs, and this agent serves none "
+                              "with more than ",
+                              limits_.max_vcpus, " (--max-vcpus)"),
+                 {{"limit", absl::StrCat(limits_.max_vcpus)}});
   }
   if (absl::Status status = announce(); !status.ok()) return status;
   if (gives_way) return std::exchange(found->second, std::move(vm));

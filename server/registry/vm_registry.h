@@ -136,9 +136,16 @@ class VmLease {
 
 class VmRegistry {
  public:
+  struct Limits {
+    size_t max_vms;
+    size_t max_vcpus = SIZE_MAX;  // of a VM
+  };
+
   // `patience`: see VmLease::Operate. A look takes some ten microseconds, more when its VMM hangs.
+  explicit VmRegistry(const Limits& limits, absl::Duration patience = absl::Milliseconds(500))
+      : limits_(limits), patience_(patience) {}
   explicit VmRegistry(size_t max_vms, absl::Duration patience = absl::Milliseconds(500))
-      : max_vms_(max_vms), patience_(patience) {}
+      : VmRegistry(Limits{.max_vms = max_vms}, patience) {}
 
   // `announce` tells the VMM, when nothing else can go wrong and before anybody can find the VM; it
   // must be quick. Takes the place of a VM of that id that was found, if it was not found itself.
@@ -172,7 +179,7 @@ class VmRegistry {
       std::shared_ptr<RegisteredVm> vm, const std::function<absl::Status()>& announce);
   std::shared_ptr<RegisteredVm> RemoveLocked(const RegisteredVm& vm);
 
-  const size_t max_vms_;
+  const Limits limits_;
   const absl::Duration patience_;
   mutable std::mutex mutex_;
   Map vms_;  // guarded by mutex_

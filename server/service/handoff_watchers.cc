@@ -1,5 +1,6 @@
 #include "server/service/handoff_watchers.h"
 
+#include <algorithm>
 #include <deque>
 #include <utility>
 
@@ -24,20 +25,25 @@ class HandoffWatchers::Stream final : public grpc::ServerWriteReactor<v1::WatchH
  public:
   Stream(HandoffWatchers& owner, const Request& request)
       : owner_(owner),
+        caller_(request.caller),
         wants_(request.wants),
         still_permitted_(request.still_permitted),
         done_(request.done) {}
 
+  const std::string& caller() const { return caller_; }
   bool still_permitted() const { return still_permitted_(); }
 
   void Push(const v1::Handoff& handoff, bool initial) {
     if (!wants_(handoff.vm_id())) return;
     const std::lock_guard<std::mutex> lock(mutex_);
     if (finished_) return;
-    if (queue_.size() >= kMaxQueued) {
+    const size_t max_queued = owner_.limits_.max_queued;
+    if (queue_.size() >= max_queued) {
+      // None of it is sent any more but the one that gRPC has.
+      queue_.erase(queue_.begin() + (writing_ ? 1 : 0), queue_.end());
       FinishLocked(ToGrpcStatus(
           Error(Reason::kLimitExceeded,
-                absl::StrCat("the caller reads too slowly: ", kMaxQueued, " changes wait for it"),
+                absl::StrCat("the caller reads too slowly: ", max_queued, " changes wait for it"),
                 {{"limit", "queued changes"}})));
       return;
     }
@@ -84,6 +90,7 @@ class HandoffWatchers::Stream final : public grpc::ServerWriteReactor<v1::WatchH
   }
 
   HandoffWatchers& owner_;
+  const std::string caller_;
   const std::function<bool(const std::string&)> wants_;
   const std::function<bool()> still_permitted_;
   const std::function<void(const grpc::Status&)> done_;
@@ -102,15 +109,33 @@ grpc::ServerWriteReactor<v1::WatchHandoffsResponse>* HandoffWatchers::Watch(
     stream->End(Stopping());
   } else if (!request.refused.ok()) {
     stream->End(ToGrpcStatus(request.refused));
-  } else if (streams_.size() >= kMaxStreams) {
-    stream->End(ToGrpcStatus(Error(Reason::kLimitExceeded,
-                                   absl::StrCat(kMaxStreams, " callers watch already"),
-                                   {{"limit", "WatchHandoffs streams"}})));
+  } else if (absl::Status room = CheckRoomLocked(request.caller); !room.ok()) {
+    stream->End(ToGrpcStatus(room));
   } else {
     streams_.insert(stream);
     for (const v1::Handoff& handoff : request.pending()) stream->Push(handoff, true);
   }
   return stream;
+}
+
+absl::Status HandoffWatchers::CheckRoomLocked(const std::string& caller) const {
+  const auto own = std::count_if(streams_.begin(), streams_.end(),
+                                 [&](const Stream* stream) { return stream->caller() == caller; });
+  if (static_cast<size_t>(own) >= limits_.max_streams_per_caller) {
+    return Error(Reason::kLimitExceeded,
+                 absl::StrCat(caller, " has ", own,
+                              " streams of WatchHandoffs already, which is the limit for each "
+                              "caller (--max-watchers-per-caller); end one of them"),
+                 {{"limit", "WatchHandoffs streams of a caller"}});
+  }
+  if (streams_.size() >= limits_.max_streams) {
+    return Error(Reason::kLimitExceeded,
+                 absl::StrCat("there are ", streams_.size(),
+                              " streams of WatchHandoffs already, which is the limit "
+                              "(--max-watchers); try again later"),
+                 {{"limit", "WatchHandoffs streams"}});
+  }
+  return absl::OkStatus();
 }
 
 bool HandoffWatchers::any() const {

@@ -20,12 +20,16 @@ namespace tsc_handoff::service {
 
 class HandoffWatchers {
  public:
-  // Streams open at once.
-  static constexpr size_t kMaxStreams = 64;
-  // Messages that a stream may be behind.
-  static constexpr size_t kMaxQueued = 4096;
+  struct Limits {
+    size_t max_streams = 64;  // open at once
+    size_t max_streams_per_caller = 16;
+    // Messages that a stream may be behind. A reader that is behind by more is told so, in place of
+    // what waits for it; where he reads nothing at all, the connection's keepalive ends him.
+    size_t max_queued = 4096;
+  };
 
   struct Request {
+    std::string caller;    // by whose name streams are counted
     absl::Status refused;  // not OK: the stream ends with it at once
     // Whether the stream is to have the handoffs of this VM; asked for each message, with a lock
     // held.
@@ -37,6 +41,8 @@ class HandoffWatchers {
     std::function<std::vector<tschandoff::v1::Handoff>()> pending;
     std::function<void(const grpc::Status&)> done;  // called at the stream's end
   };
+
+  explicit HandoffWatchers(const Limits& limits) : limits_(limits) {}
 
   // Begins a stream.
   grpc::ServerWriteReactor<tschandoff::v1::WatchHandoffsResponse>* Watch(const Request& request);
@@ -54,7 +60,9 @@ class HandoffWatchers {
   class Stream;
 
   void Remove(Stream* stream);
+  absl::Status CheckRoomLocked(const std::string& caller) const;
 
+  const Limits limits_;
   mutable std::mutex mutex_;
   bool stopped_ = false;       // guarded by mutex_
   std::set<Stream*> streams_;  // guarded by mutex_

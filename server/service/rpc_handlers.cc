@@ -1,5 +1,6 @@
 #include "server/service/rpc_handlers.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "absl/strings/escaping.h"
@@ -111,9 +112,16 @@ absl::Status Deliver(const handoff::Answer& answer, Response& response) {
 
 }  // namespace
 
-absl::Status RpcHandlers::GetHostInfo(v1::GetHostInfoResponse& response) {
+size_t RpcHandlers::CountVms(const CallInfo& call) const {
+  if (!call.may_see) return parts_.registry.size();
+  const auto vms = parts_.registry.List("", parts_.registry.size());
+  return static_cast<size_t>(std::count_if(
+      vms.begin(), vms.end(), [&](const auto& vm) { return call.may_see(vm->identity().vm_id); }));
+}
+
+absl::Status RpcHandlers::GetHostInfo(const CallInfo& call, v1::GetHostInfoResponse& response) {
   v1::HostInfo& info = *response.mutable_host();
-  info = ToProto(parts_.host, parts_.timekeeper.Now(), parts_.registry.size());
+  info = ToProto(parts_.host, parts_.timekeeper.Now(), CountVms(call));
   if (parts_.peer_address) info.set_peer_address(parts_.peer_address());
   info.set_agent_id(parts_.journal.agent_id());
   info.set_draining(parts_.handoffs.draining());

@@ -62,7 +62,7 @@ class RpcHandlers {
 
   explicit RpcHandlers(const Parts& parts) : parts_(parts) {}
 
-  absl::Status GetHostInfo(tschandoff::v1::GetHostInfoResponse& response);
+  absl::Status GetHostInfo(const CallInfo& call, tschandoff::v1::GetHostInfoResponse& response);
   absl::Status ListVms(const CallInfo& call, const tschandoff::v1::ListVmsRequest& request,
                        tschandoff::v1::ListVmsResponse& response);
   // Blocks.
@@ -109,6 +109,8 @@ class RpcHandlers {
                      tschandoff::v1::SetTscStateResponse& response);
   template <typename Response>
   absl::Status Settle(const CallInfo& call, const handoff::ClaimCall& claim, Response& response);
+  // Of those that there are for this caller.
+  size_t CountVms(const CallInfo& call) const;
   // Not OK: for this caller there is no such handoff.
   absl::Status CheckMaySee(const CallInfo& call, const std::string& handoff_id) const;
   void Applied(const std::string& vm_id, const handoff::ApplyOutcome& outcome);

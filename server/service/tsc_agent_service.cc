@@ -125,8 +125,8 @@ void TscAgentService::Stop() {
 grpc::ServerUnaryReactor* TscAgentService::GetHostInfo(grpc::CallbackServerContext* context,
                                                        const v1::GetHostInfoRequest* /*request*/,
                                                        v1::GetHostInfoResponse* response) {
-  return RunHere(Begin(context, "GetHostInfo", ""), [this, response](const CallInfo&) {
-    return parts_.handlers.GetHostInfo(*response);
+  return RunHere(Begin(context, "GetHostInfo", ""), [this, response](const CallInfo& info) {
+    return parts_.handlers.GetHostInfo(info, *response);
   });
 }
 
@@ -228,7 +228,7 @@ grpc::ServerWriteReactor<v1::WatchHandoffsResponse>* TscAgentService::WatchHando
     handoff::ListQuery query;
     query.vm_id = vm_id;
     query.pending_only = true;
-    query.limit = HandoffWatchers::kMaxQueued / 2;
+    query.limit = parts_.watchers.max_queued / 2;
     std::vector<v1::Handoff> handoffs;
     for (const handoff::HandoffView& view : parts_.handoffs.List(query))
       handoffs.push_back(ToProto(view));
@@ -236,13 +236,22 @@ grpc::ServerWriteReactor<v1::WatchHandoffsResponse>* TscAgentService::WatchHando
     return handoffs;
   };
   HandoffWatchers::Request watch;
+  watch.caller = NameOf(*admission.caller);
   watch.refused = admission.status;
   watch.wants = [this, vm_id, admission](const std::string& id) {
     return (vm_id.empty() || id == vm_id) && parts_.guard.MayStill(admission).vms.Holds(id);
   };
   watch.still_permitted = [this, admission] { return parts_.guard.MayStill(admission).permitted; };
   watch.pending = pending;
-  watch.done = [this, started](const grpc::Status& status) {
+  watch.done = [this, started, admission](const grpc::Status& status) {
+    if (admission.status.ok() && status.error_code() == grpc::StatusCode::RESOURCE_EXHAUSTED) {
+      parts_.metrics.StreamLimited();
+      LogLimited(LogLevel::kWarn, "refused",
+                 {{"rpc", kWatchHandoffs},
+                  {"peer", PeerOf(admission)},
+                  {"reason", ReasonName(Reason::kLimitExceeded)},
+                  {"why", status.error_message()}});
+    }
     parts_.metrics.RpcHandled(kWatchHandoffs, CodeName(status.error_code()), absl::Now() - started);
   };
   if (!admission.status.ok()) {

@@ -35,9 +35,10 @@ class TscAgentService final : public tschandoff::v1::TscAgent::CallbackService {
     metrics::Metrics& metrics;
     WorkerPool& pool;
     CallGuard& guard;
+    HandoffWatchers::Limits watchers = {};
   };
 
-  explicit TscAgentService(const Parts& parts) : parts_(parts) {}
+  explicit TscAgentService(const Parts& parts) : parts_(parts), watchers_(parts.watchers) {}
   // Waits for what is left to do of a step after its answer.
   ~TscAgentService() override;
 

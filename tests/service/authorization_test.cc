@@ -123,7 +123,7 @@ TEST_F(Authorization, AStopLetsCallsInProgressEndAndClosesConnections) {
 TEST_F(Authorization, OfOneUserNotMoreThanSoManyConnectionsAreServed) {
   ASSERT_NO_FATAL_FAILURE(Start());
   std::vector<UniqueFd> connections;
-  for (int i = 0; i < 256; ++i) {
+  for (int i = 0; i < 64; ++i) {
     connections.push_back(ConnectAs(kNobody, path("agent.sock")));
     ASSERT_TRUE(connections.back().valid());
   }
@@ -134,6 +134,18 @@ TEST_F(Authorization, OfOneUserNotMoreThanSoManyConnectionsAreServed) {
   connections.pop_back();
   // As soon as the agent has seen its end.
   EXPECT_TRUE(Await([&] { return As(kNobody).Call("/grpc.health.v1.Health/Check", "").ok(); }));
+}
+
+TEST_F(Authorization, AHostHasAsManyVmsAsItsCallerMaySee) {
+  ASSERT_NO_FATAL_FAILURE(Start());
+  ASSERT_NO_FATAL_FAILURE(AddVms({"db-1", "db-2", "web-1"}));
+  const auto count = [&](const User& user) {
+    const auto info =
+        As(user).Call<v1::GetHostInfoResponse>("GetHostInfo", v1::GetHostInfoRequest());
+    return info.ok() ? info->host().vm_count() : ~0u;
+  };
+  EXPECT_EQ(count(kWebOrchestrator), 1u);
+  EXPECT_EQ(count(kViewer), 3u);
 }
 
 TEST_F(Authorization, VmsThatARoleIsNotForAreDeniedWhetherTheyExistOrNot) {
@@ -246,7 +258,7 @@ TEST_F(Authorization, ANewPolicyHoldsForTheNextCallAndEndsStreams) {
 }
 
 TEST_F(Authorization, WhoSendsTooManyRequestsIsToldWhenTheNextMayCome) {
-  options_.agent.max_request_rate = 3;
+  options_.agent.serving.max_request_rate = 3;
   ASSERT_NO_FATAL_FAILURE(Start());
   CallerAs caller = As(kViewer);
   absl::Status refused;

@@ -80,7 +80,7 @@ TEST_F(Registration, IdThatIsTakenIsRefusedAndTheFirstStays) {
 
 TEST_F(Registration, MoreVmsThanTheLimitAreRefused) {
   sim::SimNodeOptions options = NodeOptions();
-  options.agent.max_vms = 1;
+  options.agent.serving.max_vms = 1;
   ASSERT_NO_FATAL_FAILURE(StartNode(options));
   auto first = node_->AddGuest(Named("one"));
   ASSERT_TRUE(first.ok()) << first.status();

@@ -34,7 +34,7 @@ struct Serve {
 
   absl::StatusOr<AgentAnswer> operator()(const v1::GetHostInfoRequest&) const {
     v1::GetHostInfoResponse response;
-    const absl::Status status = agent.handlers().GetHostInfo(response);
+    const absl::Status status = agent.handlers().GetHostInfo({}, response);
     return Wrap(status, std::move(response));
   }
   absl::StatusOr<AgentAnswer> operator()(const v1::GetVmRequest& request) const {
