@@ -11,7 +11,7 @@ from .resources import Resources
 # A process that was looked at so often has shown what it settles at; connections of the round before may still be about to
 # end at one look. What it holds later may be more by the margins: less than 8 MiB the agent does not give back
 # (server/agent/memory_watch.cc), and gRPC's threads end late.
-SETTLED = 5
+SETTLED = 3
 MORE_KIB, MORE_THREADS = 16 << 10, 4
 # Of a journal, whose agent forgets what ended soon: far more than the last handoffs of the VMs take, far less than all. SQLite
 # takes its log over at 16 MiB (server/journal/sqlite_journal.cc), and begins it anew.
