@@ -7,6 +7,7 @@
 #include <cerrno>
 #include <cstdlib>
 #include <optional>
+#include <set>
 #include <utility>
 
 #include "absl/strings/ascii.h"
@@ -122,6 +123,50 @@ bool Exists(const std::string& path) {
   return stat(path.c_str(), &about) == 0;
 }
 
+Problem ReadContextsText(const std::string& text, const std::string& path, Contexts* out) {
+  Problem problem;
+  const std::optional<YAML::Node> file = config::ParseYamlMap(text, path, problem);
+  if (!file.has_value()) return problem;
+  YAML::Mark mark_of_current;
+  std::set<std::string> seen;
+  for (const auto& entry : *file) {
+    const std::string key = entry.first.IsScalar() ? entry.first.Scalar() : "";
+    if (!seen.insert(key).second)
+      return AtLine(path, entry.first.Mark(), absl::StrCat(key, ": it is there twice"));
+    if (key == kCurrent) {
+      if (!entry.second.IsScalar())
+        return AtLine(path, entry.first.Mark(), "current-context: the name of one was expected");
+      out->current = entry.second.Scalar();
+      mark_of_current = entry.first.Mark();
+    } else if (key == kContexts) {
+      problem = ReadAll(entry.second, path, &out->all);
+      if (!problem.empty()) return problem;
+    } else {
+      return AtLine(path, entry.first.Mark(),
+                    absl::StrCat(key, ": current-context or contexts was expected"));
+    }
+  }
+  if (!out->current.empty() && FindContext(*out, out->current) == nullptr) {
+    return AtLine(path, mark_of_current,
+                  absl::StrCat("current-context: there is no context ", out->current,
+                               "; there are: ", ContextNames(*out)));
+  }
+  return "";
+}
+
+// Whether `after` says what `before` says, but for which context is current: that is `name`.
+bool DiffersInCurrentAlone(const std::string& before, const std::string& after,
+                           const std::string& name) {
+  Contexts contexts;
+  if (!ReadContextsText(after, "", &contexts).empty() || contexts.current != name) return false;
+  const auto text_of = [](const std::string& file) {
+    Problem ignored;
+    const std::optional<YAML::Node> map = config::ParseYamlMap(file, "", ignored);
+    return map.has_value() ? YAML::Dump((*map)[kContexts]) : "";
+  };
+  return text_of(before) == text_of(after);
+}
+
 std::optional<YAML::Node> ReadFile(const std::string& path, Problem& problem) {
   const absl::StatusOr<std::string> text = config::ReadTextFile(path);
   if (text.ok()) return config::ParseYamlMap(*text, path, problem);
@@ -155,31 +200,8 @@ std::string ContextsPath(const std::map<std::string, std::string>& env) {
 std::string ReadContexts(const std::string& path, bool required, Contexts* out) {
   out->path = path;
   if (path.empty() || (!required && !Exists(path))) return "";
-  Problem problem;
-  const std::optional<YAML::Node> file = ReadFile(path, problem);
-  if (!file.has_value()) return problem;
-  YAML::Mark mark_of_current;
-  for (const auto& entry : *file) {
-    const std::string key = entry.first.IsScalar() ? entry.first.Scalar() : "";
-    if (key == kCurrent) {
-      if (!entry.second.IsScalar())
-        return AtLine(path, entry.first.Mark(), "current-context: the name of one was expected");
-      out->current = entry.second.Scalar();
-      mark_of_current = entry.first.Mark();
-    } else if (key == kContexts) {
-      problem = ReadAll(entry.second, path, &out->all);
-      if (!problem.empty()) return problem;
-    } else {
-      return AtLine(path, entry.first.Mark(),
-                    absl::StrCat(key, ": current-context or contexts was expected"));
-    }
-  }
-  if (!out->current.empty() && FindContext(*out, out->current) == nullptr) {
-    return AtLine(path, mark_of_current,
-                  absl::StrCat("current-context: there is no context ", out->current,
-                               "; there are: ", ContextNames(*out)));
-  }
-  return "";
+  const absl::StatusOr<std::string> text = config::ReadTextFile(path);
+  return text.ok() ? ReadContextsText(*text, path, out) : std::string(text.status().message());
 }
 
 std::string ApplyContext(const std::string& path, const std::string& name, CLI::App& app) {
@@ -195,7 +217,8 @@ std::string UseContext(const std::string& path, const std::string& name) {
   if (!text.ok()) return std::string(text.status().message());
   const std::string line = absl::StrCat(kCurrent, ": ", name);
   // By lines, because yaml-cpp would write the file without its comments. A key of the outermost
-  // map begins its line, and a context's name is one word, so its line has nothing else of it.
+  // map begins its line, and a context's name is one word, so its line has nothing else of it. That
+  // is how everybody writes it; another way is found out before anything is written.
   std::vector<std::string> lines = absl::StrSplit(*text, '\n');
   bool found = false;
   for (std::string& old : lines) {
@@ -206,12 +229,16 @@ std::string UseContext(const std::string& path, const std::string& name) {
     found = true;
   }
   if (!found) lines.insert(lines.begin(), line);
+  const std::string changed = absl::StrJoin(lines, "\n");
+  if (!DiffersInCurrentAlone(*text, changed, name)) {
+    return absl::StrCat(path, ": it is written in a way in which this line cannot be changed by ",
+                        "itself: change it yourself to \"", line, "\"");
+  }
   const std::string target = BehindLinks(path);
   struct stat about = {};
   if (stat(target.c_str(), &about) != 0)
     return std::string(FileError(errno, "look at", target).message());
-  return std::string(
-      WriteWholeFile(target, absl::StrJoin(lines, "\n"), true, about.st_mode & 07777).message());
+  return std::string(WriteWholeFile(target, changed, true, about.st_mode & 07777).message());
 }
 
 const Context* FindContext(const Contexts& contexts, const std::string& name) {

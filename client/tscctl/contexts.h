@@ -59,8 +59,8 @@ std::string ReadContexts(const std::string& path, bool required, Contexts* out);
 std::string ApplyContext(const std::string& path, const std::string& name, CLI::App& app);
 
 // Makes `name`, which is one, the file's current context and leaves all else in it as it is,
-// comments too. The file is replaced as a whole or not at all. Returns what went wrong; empty when
-// nothing did.
+// comments too. The file is replaced as a whole or not at all; not where that line has no place of
+// its own in it. Returns what went wrong; empty when nothing did.
 std::string UseContext(const std::string& path, const std::string& name);
 
 // The context `name`; nullptr when there is none.

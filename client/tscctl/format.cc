@@ -9,6 +9,37 @@
 #include "absl/time/time.h"
 
 namespace tsc_handoff::tscctl {
+namespace {
+
+// Bytes of the UTF-8 character at the beginning of `text`; 0 where there is none.
+size_t CharacterSize(absl::string_view text) {
+  const auto byte = [text](size_t at) {
+    return at < text.size() ? static_cast<unsigned char>(text[at]) : 0u;
+  };
+  const unsigned first = byte(0);
+  if (first < 0x80) return 1;
+  const size_t size = first >= 0xc2 && first < 0xe0   ? 2
+                      : first >= 0xe0 && first < 0xf0 ? 3
+                      : first >= 0xf0 && first < 0xf5 ? 4
+                                                      : 0;
+  for (size_t at = 1; at < size; ++at) {
+    if ((byte(at) & 0xc0) != 0x80) return 0;
+  }
+  // Longer than it has to be, half of a UTF-16 pair, above the last character.
+  const unsigned second = byte(1);
+  const bool none = (first == 0xe0 && second < 0xa0) || (first == 0xed && second >= 0xa0) ||
+                    (first == 0xf0 && second < 0x90) || (first == 0xf4 && second >= 0x90);
+  return none ? 0 : size;
+}
+
+// Of ASCII, or of those from U+0080 to U+009F, which some terminals obey as well.
+bool IsControl(absl::string_view character) {
+  const auto first = static_cast<unsigned char>(character[0]);
+  if (character.size() == 1) return first < 0x20 || first == 0x7f;
+  return first == 0xc2 && static_cast<unsigned char>(character[1]) < 0xa0;
+}
+
+}  // namespace
 
 std::string Thousands(uint64_t value) {
   const std::string digits = absl::StrCat(value);
@@ -57,10 +88,18 @@ std::string Hex(absl::string_view bytes) { return absl::BytesToHexString(bytes);
 
 std::string Printable(absl::string_view text) {
   std::string printable;
-  for (const char c : text) {
-    const auto byte = static_cast<unsigned char>(c);
-    const bool control = byte < 0x20 || byte == 0x7f;
-    printable.push_back(control ? (c == '\n' || c == '\t' ? ' ' : '?') : c);
+  while (!text.empty()) {
+    const size_t size = CharacterSize(text);
+    const absl::string_view character = text.substr(0, std::max<size_t>(size, 1));
+    const bool space = character == "\n" || character == "\t";
+    if (space) {
+      printable.push_back(' ');
+    } else if (size == 0 || IsControl(character)) {
+      printable.push_back('?');
+    } else {
+      printable.append(character.data(), character.size());
+    }
+    text.remove_prefix(character.size());
   }
   return printable;
 }

@@ -39,8 +39,8 @@ std::string HumanTime(uint64_t realtime_ns);
 // Bytes as lower-case hexadecimal.
 std::string Hex(absl::string_view bytes);
 
-// `text` on one line and without control characters: what agents and files say must not steer a
-// terminal.
+// `text` on one line, without control characters and as UTF-8: what agents and files say must not
+// steer a terminal.
 std::string Printable(absl::string_view text);
 
 // ANSI colours, or nothing.

@@ -47,6 +47,19 @@ TEST(FormatTest, TimeIsUtc) {
 TEST(FormatTest, ControlCharactersDoNotReachTheTerminal) {
   EXPECT_EQ(Printable("a\x1b[31mb\nc\x07\x7f"), "a?[31mb c??");
   EXPECT_EQ(Printable("gr\xc3\xbc\xc3\x9f"), "gr\xc3\xbc\xc3\x9f");
+  EXPECT_EQ(Printable("\xe2\x82\xac \xf0\x9f\x98\x80"), "\xe2\x82\xac \xf0\x9f\x98\x80");
+  // CSI as one character, with which a terminal clears its screen.
+  EXPECT_EQ(Printable("a\xc2\x9b"
+                      "2J"),
+            "a?2J");
+  EXPECT_EQ(Printable("a\x9b"
+                      "2J"),
+            "a?2J");
+  // Half a character, one that is longer than it has to be, half a UTF-16 pair, too large a number.
+  EXPECT_EQ(Printable("\xe2\x82"), "??");
+  EXPECT_EQ(Printable("\xc0\xaf"), "??");
+  EXPECT_EQ(Printable("\xed\xa0\x80"), "???");
+  EXPECT_EQ(Printable("\xf4\x90\x80\x80"), "????");
 }
 
 TEST(FormatTest, TableAlignsAndLeavesNoBlanksBehind) {

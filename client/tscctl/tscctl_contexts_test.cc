@@ -143,6 +143,24 @@ TEST_F(ContextsTest, AFirstCurrentOneIsAdded) {
   EXPECT_EQ(Text(), "current-context: lab\ncontexts:\n  lab:\n    agent: a:1\n");
 }
 
+TEST_F(ContextsTest, AFileInWhichTheLineHasNoPlaceOfItsOwnStaysAsItIs) {
+  const char* const files[] = {
+      "{current-context: lab, contexts: {lab: ~, far: ~}}\n",
+      "%YAML 1.2\n---\ncontexts: {lab: ~, far: ~}\n",
+      "\"current-context\": lab\ncontexts: {lab: ~, far: ~}\n",
+      "current-context:\n  lab\ncontexts: {lab: ~, far: ~}\n",
+      "contexts: {lab: ~, far: {agent: '\ncurrent-context: x'}}\n",
+  };
+  for (const char* const file : files) {
+    SCOPED_TRACE(file);
+    Write(file);
+    const Outcome outcome = Do({"use-context", "far"});
+    EXPECT_NE(outcome.exit_code, 0);
+    EXPECT_THAT(outcome.err, HasSubstr("change it yourself to \"current-context: far\""));
+    EXPECT_EQ(Text(), file);
+  }
+}
+
 TEST_F(ContextsTest, OneThatIsNotThereIsNamedWithThoseThatAre) {
   for (const auto& args : std::vector<std::vector<std::string>>{{"--context", "lost", "vms"},
                                                                 {"use-context", "lost"}}) {
@@ -169,6 +187,7 @@ TEST_F(ContextsTest, AFaultIsSaidWithItsLine) {
       {"contexts:\n  lab:\n    context: lab\n", ":3: context: no such setting"},
       {"contexts:\n  lab: 7\n", ":2: lab: lines of KEY: VALUE were expected"},
       {"contexts:\n  a:b: {}\n", ":2: contexts: a name of at most 64 letters"},
+      {"contexts: {lab: ~}\ncontexts: {far: ~}\n", ":2: contexts: it is there twice"},
       {"contexts:\n  lab:\n  lab:\n", ":3: lab: it is there twice"},
       {"contexts:\n  lab:\n    hosts: a:1\n", ":3: hosts: lines of NAME: ADDRESS were expected"},
       {"contexts:\n  lab:\n    hosts:\n      -a: a:1\n", ":4: hosts: a name of at most 64"},

@@ -43,6 +43,12 @@ std::string LabelsAsPath(const std::string& name) {
   return absl::StrReplaceAll(absl::AsciiStrToLower(name), {{".", "/"}});
 }
 
+// To fnmatch a name ends with a NUL, so "spiffe://example.org/a\0b" would be
+// "spiffe://example.org/a".
+bool Matches(const std::string& pattern, const std::string& name, int flags) {
+  return !absl::StrContains(name, '\0') && fnmatch(pattern.c_str(), name.c_str(), flags) == 0;
+}
+
 }  // namespace
 
 std::string FaultOfVmPattern(const std::string& pattern) {
@@ -73,18 +79,16 @@ std::string FaultOfCertificatePattern(const std::string& pattern) {
 }
 
 bool MatchesVm(const std::string& pattern, const std::string& vm_id) {
-  return fnmatch(pattern.c_str(), vm_id.c_str(), FNM_NOESCAPE) == 0;
+  return Matches(pattern, vm_id, FNM_NOESCAPE);
 }
 
 bool MatchesUri(const std::string& pattern, const std::string& uri) {
-  return !absl::StartsWith(pattern, kDns) &&
-         fnmatch(pattern.c_str(), uri.c_str(), FNM_NOESCAPE | FNM_PATHNAME) == 0;
+  return !absl::StartsWith(pattern, kDns) && Matches(pattern, uri, FNM_NOESCAPE | FNM_PATHNAME);
 }
 
 bool MatchesDns(const std::string& pattern, const std::string& dns) {
-  return absl::StartsWith(pattern, kDns) &&
-         fnmatch(LabelsAsPath(pattern.substr(std::strlen(kDns))).c_str(), LabelsAsPath(dns).c_str(),
-                 FNM_NOESCAPE | FNM_PATHNAME) == 0;
+  return absl::StartsWith(pattern, kDns) && Matches(LabelsAsPath(pattern.substr(std::strlen(kDns))),
+                                                    LabelsAsPath(dns), FNM_NOESCAPE | FNM_PATHNAME);
 }
 
 }  // namespace tsc_handoff::auth

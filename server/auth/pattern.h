@@ -13,6 +13,7 @@ namespace tsc_handoff::auth {
 std::string FaultOfVmPattern(const std::string& pattern);
 std::string FaultOfCertificatePattern(const std::string& pattern);
 
+// A name that holds a NUL matches nothing.
 bool MatchesVm(const std::string& pattern, const std::string& vm_id);
 // A '*' stands for one step of the path at most. A "dns:" pattern matches no URI.
 bool MatchesUri(const std::string& pattern, const std::string& uri);

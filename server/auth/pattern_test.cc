@@ -46,6 +46,7 @@ TEST(CertificatePattern, AStarIsOneStepOrOneLabel) {
   EXPECT_FALSE(MatchesUri("spiffe://example.org/*", uri)) << "would be several steps";
   EXPECT_FALSE(MatchesUri("spiffe://example.org/ns/prod/orchestrato", uri));
   EXPECT_FALSE(MatchesUri("spiffe://example.com/ns/prod/orchestrator", uri));
+  EXPECT_FALSE(MatchesUri(uri, uri + std::string("\0/admin", 7))) << "ends where it ends";
   EXPECT_FALSE(MatchesUri("dns:*", uri));
   EXPECT_TRUE(MatchesDns("dns:*.example.org", "Orchestrator.Example.ORG"));
   EXPECT_FALSE(MatchesDns("dns:*.example.org", "a.b.example.org"));

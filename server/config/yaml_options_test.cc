@@ -83,6 +83,8 @@ TEST_F(YamlOptionsTest, WhatIsWrongIsSaidWithFileAndLine) {
       {"[a]: b\n", "agent.yaml:1: a key must be a word"},
       {"- name\n", "agent.yaml:1: lines of KEY: VALUE were expected"},
       {"name: a\n---\nname: b\n", "agent.yaml:3: a second document"},
+      {",", "agent.yaml:1: a second document, or what belongs to none"},
+      {"name: a\n}\n", "agent.yaml:2: "},
       {"name: [a\n", "this is no YAML"},
       {"name: *unknown\n", "agent.yaml:1: this is no YAML"},
       {"\tname: a\n", "agent.yaml:1: "},

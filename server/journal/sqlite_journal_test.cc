@@ -316,7 +316,7 @@ const Damage kDamages[] = {
      }},
 };
 
-INSTANTIATE_TEST_SUITE_P(, DamageTest, testing::ValuesIn(kDamages),
+INSTANTIATE_TEST_SUITE_P(Damages, DamageTest, testing::ValuesIn(kDamages),
                          [](const auto& test) { return std::string(test.param.name); });
 
 TEST_F(SqliteJournalTest, AnyFlippedBitIsFoundOrDoesNotMatter) {

@@ -71,9 +71,12 @@ bool IsInPhase(const VmView& vm) {
 }
 
 bool IsScaled(const VmView& vm) {
+  constexpr uint32_t kRatioBits = 64;
   return std::any_of(vm.vcpus.begin(), vm.vcpus.end(), [](const VcpuView& vcpu) {
-    return vcpu.ratio && vcpu.ratio_frac_bits &&
-           *vcpu.ratio != uint64_t{1} << *vcpu.ratio_frac_bits;
+    if (!vcpu.ratio || !vcpu.ratio_frac_bits) return false;
+    // One of another kernel than is known: no ratio can be 1 then.
+    if (*vcpu.ratio_frac_bits >= kRatioBits) return true;
+    return *vcpu.ratio != uint64_t{1} << *vcpu.ratio_frac_bits;
   });
 }
 

@@ -2,6 +2,7 @@
 
 #include <grpc/grpc_security_constants.h>
 
+#include <algorithm>
 #include <string>
 #include <utility>
 #include <vector>
@@ -23,6 +24,18 @@ std::vector<std::string> ValuesOf(const grpc::AuthContext& context, const char* 
   for (const grpc::string_ref& value : context.FindPropertyValues(property))
     values.emplace_back(value.data(), value.size());
   return values;
+}
+
+// A certificate's, without those that are none: empty ones, and those that hold a NUL, which two
+// programs would read differently.
+std::vector<std::string> NamesOf(const grpc::AuthContext& context, const char* property) {
+  std::vector<std::string> names = ValuesOf(context, property);
+  names.erase(std::remove_if(names.begin(), names.end(),
+                             [](const std::string& name) {
+                               return name.empty() || absl::StrContains(name, '\0');
+                             }),
+              names.end());
+  return names;
 }
 
 bool IsPlain(const grpc::AuthContext* context) {
@@ -48,8 +61,8 @@ std::shared_ptr<const Identity> CallerOf(const grpc::ServerContextBase& context,
     const auto auth_context = context.auth_context();
     if (auth_context != nullptr && auth_context->IsPeerAuthenticated()) {
       identity.kind = Identity::Kind::kCertificate;
-      identity.uris = ValuesOf(*auth_context, GRPC_PEER_URI_PROPERTY_NAME);
-      identity.dns = ValuesOf(*auth_context, GRPC_PEER_DNS_PROPERTY_NAME);
+      identity.uris = NamesOf(*auth_context, GRPC_PEER_URI_PROPERTY_NAME);
+      identity.dns = NamesOf(*auth_context, GRPC_PEER_DNS_PROPERTY_NAME);
     } else {
       identity.kind = Identity::Kind::kAnonymous;
       identity.tls = !IsPlain(auth_context.get());

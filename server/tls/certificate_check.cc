@@ -86,13 +86,7 @@ Verdict CheckTrust(const Chain& chain, const Chain& authorities, const TlsFiles&
   return {};
 }
 
-}  // namespace
-
-const char* NameOf(Problem problem) { return kNames.at(static_cast<size_t>(problem)); }
-
-std::vector<std::string> ProblemNames() { return {kNames.begin(), kNames.end()}; }
-
-Verdict CheckCertificates(const PemTexts& pem, const TlsFiles& files, Use use, int64_t now_s) {
+Verdict Judge(const PemTexts& pem, const TlsFiles& files, Use use, int64_t now_s) {
   const auto unreadable = [](const std::string& file, const absl::Status& status) {
     return Bad(Problem::kUnreadable, absl::StrCat(file, ": ", status.message()));
   };
@@ -132,6 +126,20 @@ Verdict CheckCertificates(const PemTexts& pem, const TlsFiles& files, Use use, i
                           std::move(names.dns),
                           validity->not_before_s,
                           not_after_s};
+  return verdict;
+}
+
+}  // namespace
+
+const char* NameOf(Problem problem) { return kNames.at(static_cast<size_t>(problem)); }
+
+std::vector<std::string> ProblemNames() { return {kNames.begin(), kNames.end()}; }
+
+Verdict CheckCertificates(const PemTexts& pem, const TlsFiles& files, Use use, int64_t now_s) {
+  Verdict verdict = Judge(pem, files, use, now_s);
+  // Looking at a damaged extension leaves an error, too. The next user of TLS on this thread would
+  // take it for one of its own connection's.
+  ERR_clear_error();
   return verdict;
 }
 

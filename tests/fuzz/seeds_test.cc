@@ -9,6 +9,10 @@
 
 #include "tests/fuzz/target.h"
 
+// Of targets whose inputs are messages; null elsewhere. See message_mutator.h.
+extern "C" __attribute__((weak)) size_t LLVMFuzzerCustomMutator(uint8_t* data, size_t size,
+                                                                size_t max_size, unsigned int seed);
+
 namespace tsc_handoff::fuzz {
 namespace {
 
@@ -50,6 +54,14 @@ void Damage(std::string& input, const std::string& other, std::mt19937_64& rando
   }
 }
 
+// As a fuzzer has it done.
+void DamageMessage(std::string& input, std::mt19937_64& random) {
+  const size_t size = input.size();
+  input.resize(size + 4096);
+  input.resize(LLVMFuzzerCustomMutator(reinterpret_cast<uint8_t*>(input.data()), size, input.size(),
+                                       static_cast<unsigned int>(random())));
+}
+
 TEST(Seeds, AreTaken) {
   ASSERT_FALSE(Seeds().empty());
   Feed("");
@@ -62,6 +74,12 @@ TEST(Seeds, DoNoHarmWhenDamaged) {
   for (int i = 0; i < kDamaged; ++i) {
     SCOPED_TRACE(testing::Message() << "random seed " << kRandomSeed << ", input " << i);
     std::string input = seeds[static_cast<size_t>(i) % seeds.size()];
+    if (LLVMFuzzerCustomMutator != nullptr && i % 4 != 0) DamageMessage(input, random);
+    // Of a message that was damaged as one, half stay messages.
+    if (LLVMFuzzerCustomMutator != nullptr && i % 2 != 0) {
+      Feed(input);
+      continue;
+    }
     for (uint64_t times = 1 + random() % 4; times > 0; --times)
       Damage(input, seeds[random() % seeds.size()], random);
     Feed(input);

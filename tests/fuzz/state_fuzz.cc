@@ -7,6 +7,7 @@
 #include "server/state/random_state.h"
 #include "server/state/tsc_state_codec.h"
 #include "tests/fuzz/bytes.h"
+#include "tests/fuzz/message_mutator.h"
 #include "tests/fuzz/target.h"
 
 namespace tsc_handoff::fuzz {
@@ -37,6 +38,19 @@ std::string Input(Kind kind, const std::string& bytes) {
 }
 
 }  // namespace
+
+std::unique_ptr<google::protobuf::Message> MessageOf(uint8_t kind) {
+  switch (kind % kKinds) {
+    case kSealed:
+      return std::make_unique<v1::TscState>();
+    case kPayload:
+      return std::make_unique<v1::TscStatePayload>();
+    case kSetRequest:
+      return std::make_unique<v1::SetTscStateRequest>();
+    default:
+      return std::make_unique<v1::GetTscStateRequest>();
+  }
+}
 
 std::vector<std::string> Seeds() {
   std::vector<std::string> seeds;

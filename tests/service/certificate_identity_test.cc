@@ -9,7 +9,10 @@
 #include <memory>
 #include <sstream>
 #include <string>
+#include <utility>
+#include <vector>
 
+#include "absl/strings/escaping.h"
 #include "server/service/caller.h"
 #include "server/tls/min_version.h"
 #include "tschandoff/v1/tsc_agent.grpc.pb.h"
@@ -64,6 +67,7 @@ class CertificateIdentity : public testing::Test {
              ? ""
              : " -addext subjectAltName=" + subject_alternative_names) +
         " 2> " + name + ".log";
+    // NOLINTNEXTLINE(cert-env33-c): a command of this test's own words
     ASSERT_EQ(system(command.c_str()), 0) << Read(name + ".log");
   }
 
@@ -122,6 +126,30 @@ TEST_F(CertificateIdentity, OneWithoutNamesIsACertificateThatNoPatternMatches) {
   EXPECT_THAT(service_.seen->uris, IsEmpty());
   EXPECT_THAT(service_.seen->dns, IsEmpty());
   EXPECT_EQ(NameOf(*service_.seen), "a certificate without names");
+}
+
+// As openssl takes it: "DER:30..." with one name for each of `names`, of up to 100 bytes.
+std::string AsDer(const std::vector<std::pair<char, std::string>>& names) {
+  std::string body;
+  for (const auto& [tag, name] : names)
+    body += std::string({tag, static_cast<char>(name.size())}) + name;
+  return "DER:" +
+         absl::BytesToHexString(std::string({'\x30', static_cast<char>(body.size())}) + body);
+}
+
+TEST_F(CertificateIdentity, NamesThatTwoProgramsWouldReadDifferentlyAreNone) {
+  constexpr char kUri = '\x86';
+  constexpr char kDns = '\x82';
+  ASSERT_NO_FATAL_FAILURE(Make("server", "IP:127.0.0.1"));
+  ASSERT_NO_FATAL_FAILURE(Make("client", AsDer({{kUri, std::string("spiffe://a/admin\0x", 18)},
+                                                {kUri, ""},
+                                                {kUri, "spiffe://a/b"},
+                                                {kDns, std::string("a.org\0.b.org", 12)},
+                                                {kDns, "c.org"}})));
+  ASSERT_NO_FATAL_FAILURE(
+      Call("client", GRPC_SSL_REQUEST_AND_REQUIRE_CLIENT_CERTIFICATE_AND_VERIFY));
+  EXPECT_THAT(service_.seen->uris, ElementsAre("spiffe://a/b"));
+  EXPECT_THAT(service_.seen->dns, ElementsAre("c.org"));
 }
 
 TEST_F(CertificateIdentity, WhoShowsNoneIsAnonymousEvenByTls) {

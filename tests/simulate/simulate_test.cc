@@ -102,7 +102,7 @@ TEST_P(BugTest, IsFound) {
   FAIL() << "not found in " << kSeedsForABug << " worlds";
 }
 
-INSTANTIATE_TEST_SUITE_P(, BugTest, testing::ValuesIn(kBugs), [](const auto& test) {
+INSTANTIATE_TEST_SUITE_P(Bugs, BugTest, testing::ValuesIn(kBugs), [](const auto& test) {
   std::string name = test.param.name;
   for (char& c : name) {
     if (c == '-') c = '_';

@@ -1,0 +1,35 @@
+#include "tests/fuzz/scratch_file.h"
+
+#include <unistd.h>
+
+#include <cstdlib>
+#include <fstream>
+#include <sstream>
+
+#include "tests/fuzz/target.h"
+
+namespace tsc_handoff::fuzz {
+
+const std::string& ScratchFile() {
+  static const std::string* const path = [] {
+    const char* const memory = access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp";
+    auto* made = new std::string(std::string(memory) + "/tsc-fuzz-" + std::to_string(getpid()));
+    std::atexit([] { unlink(ScratchFile().c_str()); });
+    return made;
+  }();
+  return *path;
+}
+
+void WriteScratchFile(const std::string& content) {
+  std::ofstream file(ScratchFile(), std::ios::binary);
+  file << content;
+  FUZZ_CHECK(file.flush().good());
+}
+
+std::string ReadScratchFile() {
+  std::ostringstream out;
+  out << std::ifstream(ScratchFile(), std::ios::binary).rdbuf();
+  return out.str();
+}
+
+}  // namespace tsc_handoff::fuzz
