@@ -96,7 +96,7 @@ int RunHosts(const CommandLine& command_line) {
     SimNodeOptions options = command_line.hosts[i];
     if (command_line.metrics) options.agent.metrics_address = "127.0.0.1:0";
     if (i == 0) options.agent.vmm_socket = command_line.vmm_socket;
-    options.check_descriptors = is_agent;
+    options.check_descriptors = has_settings;
     if (has_settings) {
       options.agent.reload = [&] {
         return agent::ReloadAll(running, command_line.agent, configuration);

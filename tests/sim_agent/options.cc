@@ -111,7 +111,7 @@ void AddOptions(CLI::App& app, CommandLine& out, std::vector<std::string>& hosts
          "--agent-config", agent_config,
          "Role agent: settings as tsc-agent's --config has them (TLS, policy, audit, limits, "
          "seccomp), read again by the RPC Reload; what is simulated or has a flag here is "
-         "left out. The first address of `listen` is TCP")
+         "left out. The first address of `listen` is TCP. Descriptors of VMs are checked then")
       ->type_name("FILE");
   app.add_flag("--metrics", out.metrics,
                "Serve each agent's Prometheus metrics, on ports of their own choice");
