@@ -14,8 +14,9 @@
 namespace tsc_handoff::agent {
 namespace {
 
-// Until gRPC has freed what belonged to a connection.
+// gRPC frees what belonged to a connection by and by.
 constexpr std::chrono::seconds kAfterwards{1};
+constexpr int kTimesAfterAFlood = 8;
 
 }  // namespace
 
@@ -40,31 +41,35 @@ void FloodWatch::Run() {
   int64_t least = ResidentBytes().value_or(0);
   constexpr Clock::time_point kNever = Clock::time_point::max();
   Clock::time_point give_back_at = kNever;
+  int times_left = 0;
   std::unique_lock<std::mutex> lock(mutex_);
   while (!changed_.wait_for(lock, kEvery, [this] { return stopping_; })) {
     lock.unlock();
     const int64_t now = ResidentBytes().value_or(0);
     least = std::min(least, now);
     if (now - least > kGrowthBytes) {
-      CloseFloods();
+      times_left = CloseFloods() ? kTimesAfterAFlood : std::max(times_left, 1);
       if (give_back_at == kNever) give_back_at = Clock::now() + kAfterwards;
     }
     if (Clock::now() >= give_back_at) {
       malloc_trim(0);
       least = ResidentBytes().value_or(0);  // the rest is needed
-      give_back_at = kNever;
+      give_back_at = --times_left > 0 ? Clock::now() + kAfterwards : kNever;
     }
     lock.lock();
   }
 }
 
-void FloodWatch::CloseFloods() {
+bool FloodWatch::CloseFloods() {
+  bool found = false;
   for (const ConnectionLoads::Change& each : loads_.Look()) {
     if (!IsFlood(each.before, each.now, max_streams_)) continue;
+    found = true;
     close_(each.now.peer, absl::StrCat("it floods the agent: ", each.now.begun, " calls, of which ",
                                        each.now.open(), " are open (--max-streams ", max_streams_,
                                        ") and ", each.now.failed, " were taken back"));
   }
+  return found;
 }
 
 std::optional<int64_t> FloodWatch::ResidentBytes() const {

@@ -4,7 +4,7 @@
 // some 200 MB a second, and its memory quota does not see it.
 //
 // Looks at the memory ten times a second, and at the connections only when that has grown; gives
-// back a second later what was freed by then.
+// back in the seconds after that what was freed by then.
 //
 // Threading: a thread of its own, from construction to destruction.
 #ifndef TSC_HANDOFF_SERVER_AGENT_FLOOD_WATCH_H_
@@ -39,7 +39,8 @@ class FloodWatch {
 
  private:
   void Run();
-  void CloseFloods();
+  // Whether there were any.
+  bool CloseFloods();
   std::optional<int64_t> ResidentBytes() const;
 
   const uint32_t max_streams_;
