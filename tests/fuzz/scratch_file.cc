@@ -13,7 +13,11 @@ namespace tsc_handoff::fuzz {
 const std::string& ScratchFile() {
   static const std::string* const path = [] {
     const char* const memory = access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp";
-    auto* made = new std::string(std::string(memory) + "/tsc-fuzz-" + std::to_string(getpid()));
+    // Not by the process's number: tests in sandboxes have the same ones.
+    auto* made = new std::string(std::string(memory) + "/tsc-fuzz-XXXXXX");
+    const int file = mkstemp(made->data());
+    FUZZ_CHECK(file >= 0);
+    close(file);
     std::atexit([] { unlink(ScratchFile().c_str()); });
     return made;
   }();
