@@ -19,7 +19,7 @@ struct ServingLimits {
   uint32_t max_streams_per_connection = 64;  // calls at once
   size_t max_watchers = 64;                  // streams of WatchHandoffs
   size_t max_watchers_per_caller = 16;
-  size_t max_queued_changes = 4096;  // that a stream may be behind
+  size_t max_queued_changes = 4096;    // that a stream may be behind
   uint32_t max_request_rate = 10'000;  // requests per second of one caller
   // A state is at most 256 KiB (state::kMaxPayloadBytes); a request is little more.
   size_t max_message_bytes = 512 * 1024;

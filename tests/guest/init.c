@@ -1,6 +1,7 @@
 // Process 1 of the witness guest: a Linux in a stock QEMU that watches its own TSCs (watch.h) and
-// tells on its second serial port what it saw. `NUMBER COMMAND` a line, `>NUMBER` and one JSON object
-// back: an asker that did not wait for its answer must not leave it to the next one. Commands:
+// tells on its second serial port what it saw. `NUMBER COMMAND` a line, `>NUMBER` and one JSON
+// object back: an asker that did not wait for its answer must not leave it to the next one.
+// Commands:
 //
 //   report            what was seen since the last reset, and what the kernel thinks of its TSC
 //   reset             counts from nought
