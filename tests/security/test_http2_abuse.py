@@ -162,7 +162,7 @@ def test_a_breach_of_the_protocol_ends_the_call_or_the_connection(agents: dict[s
 def test_random_frames_harm_nobody_else(agents: dict[str, Offended], kind: str) -> None:
     dice = random.Random(SEED)
     print(f"TSC_TEST_SEED={SEED}")
-    with Bystander(agents[kind]):
+    with Bystander(agents[kind], kind):
         end = time.monotonic() + SECONDS
         for _ in range(200):
             with agents[kind].connect(kind, timeout=5) as connection:
