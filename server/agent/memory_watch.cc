@@ -10,32 +10,45 @@
 namespace tsc_handoff::agent {
 namespace {
 
-constexpr std::chrono::seconds kInterval(10);
+constexpr std::chrono::seconds kInterval(2);
 // Less is soon used again.
-constexpr size_t kMuchBytes = 8 << 20;
+constexpr int64_t kMuchBytes = 4 << 20;
+constexpr int kTrimBytes = 128 << 10;  // glibc's own, before it raises it
 
 // 0 where the kernel does not say.
-size_t ResidentBytes() {
-  size_t size_pages = 0;
-  size_t resident_pages = 0;
+int64_t ResidentBytes() {
+  int64_t size_pages = 0;
+  int64_t resident_pages = 0;
   std::ifstream("/proc/self/statm") >> size_pages >> resident_pages;
-  return resident_pages * static_cast<size_t>(sysconf(_SC_PAGESIZE));
+  return resident_pages * sysconf(_SC_PAGESIZE);
+}
+
+// Resident without being in use: what was freed and not given back, and what is no heap. The
+// allocator's own number of free bytes (fordblks) has in it what was given back, too.
+int64_t IdleBytes() {
+  const struct mallinfo2 heap = mallinfo2();
+  return ResidentBytes() - static_cast<int64_t>(heap.uordblks + heap.hblkhd);
 }
 
 }  // namespace
 
+FreeMemory::FreeMemory() : smallest_bytes_(IdleBytes()) {}
+
 bool FreeMemory::Return() {
-  const size_t resident_bytes = ResidentBytes();
-  smallest_bytes_ = std::min(smallest_bytes_, resident_bytes);
-  if (resident_bytes - smallest_bytes_ < kMuchBytes) return false;
-  // What was given back before is counted here, too: it does not say what there is to give.
-  if (mallinfo2().fordblks < kMuchBytes) return false;
+  const int64_t idle_bytes = IdleBytes();
+  smallest_bytes_ = std::min(smallest_bytes_, idle_bytes);
+  if (idle_bytes - smallest_bytes_ < kMuchBytes) return false;
   (void)malloc_trim(0);
-  smallest_bytes_ = ResidentBytes();
+  smallest_bytes_ = IdleBytes();  // the rest lies among what is in use
   return true;
 }
 
-MemoryWatch::MemoryWatch() : thread_([this] { Watch(); }) {}
+MemoryWatch::MemoryWatch() {
+  // The end of a thread's arena is given back at free() alone, malloc_trim leaves it; from this
+  // size on, which glibc would raise to some MiB by itself once a large piece was freed.
+  (void)mallopt(M_TRIM_THRESHOLD, kTrimBytes);
+  thread_ = std::thread([this] { Watch(); });
+}
 
 MemoryWatch::~MemoryWatch() {
   {

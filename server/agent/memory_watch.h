@@ -7,7 +7,7 @@
 #define TSC_HANDOFF_SERVER_AGENT_MEMORY_WATCH_H_
 
 #include <condition_variable>
-#include <cstddef>
+#include <cstdint>
 #include <mutex>
 #include <thread>
 
@@ -16,15 +16,17 @@ namespace tsc_handoff::agent {
 // What this process has freed. One thread.
 class FreeMemory {
  public:
-  // Gives it back; false, and it does nothing, unless the process has much of it, and has grown by
-  // much since it was smallest after the last time. Others may have to wait for memory meanwhile,
-  // for some ms at most.
+  FreeMemory();
+
+  // Gives it back; false, and it does nothing, unless it has become much since it was least after
+  // the last time. Others may have to wait for memory meanwhile, for some ms at most.
   bool Return();
 
  private:
-  size_t smallest_bytes_ = 0;  // resident, since the last time
+  int64_t smallest_bytes_;  // resident and not in use, since the last time
 };
 
+// Sets how the allocator of this process trims, too.
 class MemoryWatch {
  public:
   MemoryWatch();

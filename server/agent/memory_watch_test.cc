@@ -39,5 +39,21 @@ TEST(FreeMemory, GivesBackWhatTheAllocatorKeeps) {
   }
 }
 
+TEST(FreeMemory, GivesBackWhatAFloodLeavesThoughItWasAskedAmidTheFlood) {
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+  GTEST_SKIP() << "the sanitizer's allocator is not the C library's";
+#endif
+  const size_t before = ResidentBytes();
+  FreeMemory free_memory;
+  std::vector<std::vector<char>> freed_soon(8'000, std::vector<char>(4000, 'x'));
+  std::vector<std::vector<char>> freed_late(4'000, std::vector<char>(4000, 'x'));
+  const auto behind = std::make_unique<std::vector<char>>(4000, 'y');
+  freed_soon.clear();
+  EXPECT_TRUE(free_memory.Return());
+  freed_late.clear();
+  EXPECT_TRUE(free_memory.Return());
+  EXPECT_LT(ResidentBytes(), before + 8 * kMiB);
+}
+
 }  // namespace
 }  // namespace tsc_handoff::agent

@@ -20,6 +20,7 @@ from ..durable.hosts import Host
 from ..programs import LabError, SimAgent, binary
 from ..programs.certificates import Authority, TlsFiles
 from ..programs.lab_tls import AGENT_NAMES, lab_tls, speaks_tls
+from ..security.agent import tscctl
 from . import resources
 from .target import HELPLESS_VMS, HOSTILE_USER, HOSTILE_VMS, Target
 
@@ -51,6 +52,8 @@ bindings:
 """
 # Few enough that an attacker can go beyond, and more than the others use.
 MAX_REQUEST_RATE = 1000
+# By TCP everybody here is one peer, 127.0.0.1: what an attacker holds open must leave room for who is honest.
+MAX_CONNECTIONS_PER_PEER = 128
 MAX_VMS = VMS + HELPLESS + 32
 # What ended is forgotten soon, so that the agent's memory does not tell how many handoffs there were.
 KEEP_HANDOFFS = "2s"
@@ -114,11 +117,14 @@ class Arena(contextlib.AbstractContextManager["Arena"]):
         settings = {
             "listen": f"[127.0.0.1:0, unix:{directory}/agent.sock]", "tls-ca": files.ca, "tls-cert": files.cert,
             "tls-key": files.key, "policy": directory / "policy.yaml", "audit-log": directory / "audit.log",
-            "max-request-rate": MAX_REQUEST_RATE, "max-vms": MAX_VMS, "keep-handoffs": KEEP_HANDOFFS, "seccomp": "kill", **more}
+            "max-request-rate": MAX_REQUEST_RATE, "max-vms": MAX_VMS,
+            "max-connections-per-peer": MAX_CONNECTIONS_PER_PEER, "keep-handoffs": KEEP_HANDOFFS, "seccomp": "kill", **more}
         _replace(directory / "agent.yaml", "".join(f"{key}: {value}\n" for key, value in settings.items()))
 
     def vm_count(self, number: int) -> int:
-        return int(self.hosts[number].ask("host")["host"]["vm_count"])
+        """Of all VMs, which root may see."""
+        asked = tscctl("--agent", f"unix:{self.directory(number)}/agent.sock", "host")
+        return int(json.loads(asked.stdout)["host"]["vm_count"])
 
     def pids(self) -> list[int]:
         return [int(host.agent.ready["pid"]) for host in self.hosts]

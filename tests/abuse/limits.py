@@ -14,12 +14,13 @@ from . import http2
 from .target import PATIENCE_S, SERVICE, Attack, Round
 
 WHO = "viewer"
-# More than the agent takes: 512 KiB, 16 KiB, 128 streams, 256 connections; see server/agent/agent.cc.
+# More than the agent takes: 512 KiB, 16 KiB, 64 streams; see server/agent/serving_limits.h.
 MESSAGE_BYTES = 1 << 20
 METADATA_BYTES = 64 << 10
 STREAMS = 300
+# More, and fewer, than the connections of a peer that tests/abuse/arena.py permits.
 CONNECTIONS = 300
-HANDSHAKES = 300
+HANDSHAKES = 80
 # Of a rate that tests/abuse/arena.py sets.
 REQUESTS = 3000
 
@@ -82,10 +83,14 @@ def too_many_connections(attack: Round) -> None:
             connection = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
             connection.connect(attack.target.unix_sockets[0])  # waits where the agent accepts others first
             connection.settimeout(PATIENCE_S)
+            with contextlib.suppress(OSError):  # it may be closed already
+                connection.sendall(http2.PREFACE + http2.frame(http2.SETTINGS, 0, 0))
             made.append(connection)
         for connection in made:  # who is served is sent HTTP/2's SETTINGS
             try:
                 attack.tally.note("served" if connection.recv(1) else "closed at once")
+            except ConnectionResetError:  # before it had read what this said
+                attack.tally.note("closed at once")
             except OSError as error:
                 attack.tally.note(f"errno {error.errno}")
 
