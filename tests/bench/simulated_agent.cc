@@ -1,5 +1,6 @@
 #include "tests/bench/simulated_agent.h"
 
+#include <spdlog/sinks/stdout_color_sinks.h>
 #include <spdlog/spdlog.h>
 #include <stdlib.h>
 #include <sys/socket.h>
@@ -49,6 +50,8 @@ absl::StatusOr<std::unique_ptr<SimulatedAgent>> SimulatedAgent::Start(
 
 void SimulatedAgent::Serve(const std::shared_ptr<sim::SimTime>& time,
                            const sim::SimHostOptions& host, int lifeline) const {
+  // stdout is for the figures.
+  spdlog::set_default_logger(spdlog::stderr_color_mt("agent"));
   spdlog::set_level(spdlog::level::warn);
   sim::SimNodeOptions options;
   options.host = host;
