@@ -172,8 +172,12 @@ def test_random_frames_harm_nobody_else(agents: dict[str, Offended], kind: str) 
     is_well(agents[kind])
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("what", FLOODS)
+# Each flood by one way in the usual run, and by the others with --all.
+FLOODS_BY_WAY = [pytest.param(what, kind, marks=() if (i + j) % len(KINDS) == 0 else pytest.mark.slow)
+                 for i, what in enumerate(FLOODS) for j, kind in enumerate(KINDS)]
+
+
+@pytest.mark.parametrize(("what", "kind"), FLOODS_BY_WAY)
 def test_a_flood_starves_nobody_and_is_not_kept(agents: dict[str, Offended], kind: str, what: str) -> None:
     agent = agents[kind]
     with Bystander(agent):  # also warms up
