@@ -10,7 +10,7 @@ import time
 
 import grpc
 
-from . import http2
+from ..security import http2
 from .target import PATIENCE_S, SERVICE, Attack, Round
 
 WHO = "viewer"
@@ -37,11 +37,11 @@ def too_big_messages(attack: Round) -> None:
 
 def too_much_metadata(attack: Round) -> None:
     """By hand: a gRPC client would not send what it was told is too much."""
-    block = http2.call_headers(f"/{SERVICE}/GetHostInfo",
-                               b"".join(http2.header(f"x-{i}", "y" * 1000) for i in range(METADATA_BYTES // 1000)))
-    parts = [block[i:i + http2.MAX_FRAME] for i in range(0, len(block), http2.MAX_FRAME)]
+    block = http2.request_headers(f"/{SERVICE}/GetHostInfo") + b"".join(
+        http2.header(b"x-%d" % i, b"y" * 1000) for i in range(METADATA_BYTES // 1000))
+    parts = [block[i:i + http2.LARGEST_FRAME] for i in range(0, len(block), http2.LARGEST_FRAME)]
     with attack.target.connect_tls(WHO) as connection:
-        connection.sendall(http2.PREFACE + http2.frame(http2.SETTINGS, 0, 0))
+        connection.sendall(http2.HELLO)
         for i, part in enumerate(parts):
             flags = http2.END_HEADERS if i + 1 == len(parts) else 0
             connection.sendall(http2.frame(http2.CONTINUATION if i else http2.HEADERS, flags, 1, part))
@@ -51,12 +51,12 @@ def too_much_metadata(attack: Round) -> None:
 
 def _end_of_call(connection: ssl.SSLSocket) -> str:
     """What became of the call on stream 1."""
-    for kind, flags, stream, _ in http2.frames(connection, 2):
-        if kind == http2.GOAWAY:
+    for frame in http2.frames(connection, 2):
+        if frame.kind == http2.GOAWAY:
             return "GOAWAY"
-        if stream == 1 and kind == http2.RST_STREAM:
+        if frame.stream == 1 and frame.kind == http2.RST_STREAM:
             return "RST_STREAM"
-        if stream == 1 and kind == http2.HEADERS and flags & http2.END_STREAM:
+        if frame.stream == 1 and frame.kind == http2.HEADERS and frame.flags & http2.END_STREAM:
             return "an error in the trailers"
     return "closed, or no answer"
 
@@ -65,12 +65,12 @@ def too_many_streams(attack: Round) -> None:
     """In one connection, by one who has been told how many there may be."""
     watch = [http2.call(2 * i + 1, f"/{SERVICE}/WatchHandoffs") for i in range(STREAMS)]
     with attack.target.connect_tls(WHO) as connection:
-        connection.sendall(http2.PREFACE + http2.frame(http2.SETTINGS, 0, 0))
+        connection.sendall(http2.HELLO)
         received = http2.frames(connection, 1)
-        assert next(received)[0] == http2.SETTINGS
+        assert next(received).kind == http2.SETTINGS
         with contextlib.suppress(OSError):  # it may be closed while this still writes
             connection.sendall(http2.frame(http2.SETTINGS, http2.ACK, 0) + b"".join(watch))
-        refused = sum(kind == http2.RST_STREAM for kind, *_ in received)
+        refused = sum(frame.kind == http2.RST_STREAM for frame in received)
         attack.tally.note("RST_STREAM", refused)
         attack.tally.note("kept waiting", STREAMS - refused)
 
@@ -84,7 +84,7 @@ def too_many_connections(attack: Round) -> None:
             connection.connect(attack.target.unix_sockets[0])  # waits where the agent accepts others first
             connection.settimeout(PATIENCE_S)
             with contextlib.suppress(OSError):  # it may be closed already
-                connection.sendall(http2.PREFACE + http2.frame(http2.SETTINGS, 0, 0))
+                connection.sendall(http2.HELLO)
             made.append(connection)
         for connection in made:  # who is served is sent HTTP/2's SETTINGS
             try:

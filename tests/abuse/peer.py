@@ -15,7 +15,7 @@ from typing import Any
 import grpc
 
 from ..e2e.reflection_client import ReflectionClient
-from . import http2
+from ..security import http2
 from .lying_agent import LIES, LyingAgent
 from .states import ABSURD, MAX_UINT64, changed, seal
 from .target import HELPLESS_VMS, SERVICE, Attack, Round
@@ -170,13 +170,13 @@ def strangers(attack: Round) -> None:
 
 def _silence(connection: Any) -> str:
     """What comes of a connection that has no right to anything."""
-    answers = [kind for kind, *_ in http2.frames(connection, 2)]
+    answers = [frame.kind for frame in http2.frames(connection, 2)]
     return "served" if http2.HEADERS in answers else "GOAWAY" if http2.GOAWAY in answers else "closed"
 
 
 def no_http2(attack: Round) -> None:
     """Within TLS, from a caller who may call."""
-    settings = http2.frame(http2.SETTINGS, 0, 0)
+    settings = http2.settings()
     call = http2.call(1, f"/{SERVICE}/GetHostInfo")
     garbage = {
         "no preface": os.urandom(1000),
@@ -188,7 +188,7 @@ def no_http2(attack: Round) -> None:
         "HEADERS without end": http2.PREFACE + settings + http2.frame(http2.HEADERS, 0, 1, b"") + call,
         "HPACK that cannot be": http2.PREFACE + settings + http2.frame(http2.HEADERS, 5, 1, b"\xff" * 200),
         "a table of 4 GiB": http2.PREFACE + settings + http2.frame(http2.HEADERS, 5, 1, b"\x3f\xe1\xff\xff\xff\x0f"),
-        "SETTINGS that cannot be": http2.PREFACE + http2.frame(http2.SETTINGS, 0, 0, http2.setting(4, 1 << 31)),
+        "SETTINGS that cannot be": http2.PREFACE + http2.settings((http2.INITIAL_WINDOW_SIZE, 1 << 31)),
         "a window that overflows": http2.PREFACE + settings + http2.frame(http2.WINDOW_UPDATE, 0, 0, b"\x7f\xff\xff\xff") * 2,
         "PINGs": http2.PREFACE + settings + http2.frame(http2.PING, 0, 0, b"\0" * 8) * 2000,
         "SETTINGS": http2.PREFACE + settings * 2000,
@@ -200,17 +200,17 @@ def no_http2(attack: Round) -> None:
         with contextlib.suppress(ssl.SSLError), attack.target.connect_tls("viewer") as connection:
             with contextlib.suppress(OSError):
                 connection.sendall(sent)
-            kinds = [kind for kind, *_ in http2.frames(connection, 0.3)]
+            kinds = [frame.kind for frame in http2.frames(connection, 0.3)]
             attack.tally.note("GOAWAY" if http2.GOAWAY in kinds else f"{len(kinds) > 100 and 'many' or 'few'} frames")
 
 
 def slow_readers(attack: Round) -> None:
     """Streams of answers whose reader takes nothing: his window is 0."""
     with attack.target.connect_tls("viewer") as connection:
-        connection.sendall(http2.PREFACE + http2.frame(http2.SETTINGS, 0, 0, http2.setting(http2.INITIAL_WINDOW_SIZE, 0)))
+        connection.sendall(http2.PREFACE + http2.settings((http2.INITIAL_WINDOW_SIZE, 0)))
         for i in range(SLOW_STREAMS):
             connection.sendall(http2.call(2 * i + 1, f"/{SERVICE}/WatchHandoffs"))
-        ended = sum(kind == http2.RST_STREAM for kind, *_ in http2.frames(connection, 3))
+        ended = sum(frame.kind == http2.RST_STREAM for frame in http2.frames(connection, 3))
         attack.tally.note("ended by the agent", ended)
         attack.tally.note("left waiting", SLOW_STREAMS - ended)
 

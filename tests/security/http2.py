@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import random
 import socket
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 DATA, HEADERS, PRIORITY, RST_STREAM, SETTINGS, PUSH_PROMISE, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = range(10)
@@ -102,6 +103,15 @@ class Reader:
             if found.kind == kind and stream in (None, found.stream):
                 return found
         return None
+
+
+def frames(connection: socket.socket, patience_s: float) -> Iterator[Frame]:
+    """Those that come in, until the connection ends or nothing comes for so long."""
+    connection.settimeout(patience_s)
+    reader = Reader(connection)
+    with contextlib.suppress(OSError):
+        while (found := reader.next()) is not None:
+            yield found
 
 
 def send_until_refused(connection: socket.socket, parts: Iterable[bytes]) -> int:
