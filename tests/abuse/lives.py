@@ -9,10 +9,10 @@ from .arena import Arena
 from .resources import Resources
 
 # A process that was looked at so often has shown what it settles at; connections of the round before may still be about to
-# end at one look. What it holds later may be more by the margins: less than 8 MiB the agent does not give back
-# (server/agent/memory_watch.cc), and gRPC's threads end late.
+# end at one look. What it holds later may be more by the margins: less than 4 MiB the agent does not give back
+# (server/agent/memory_watch.cc), and gRPC adds threads when all that it has are busy, and ends them late.
 SETTLED = 3
-MORE_KIB, MORE_THREADS = 16 << 10, 4
+MORE_KIB, MORE_THREADS = 16 << 10, 8
 # Of a journal, whose agent forgets what ended soon: far more than the last handoffs of the VMs take, far less than all. SQLite
 # takes its log over at 16 MiB (server/journal/sqlite_journal.cc), and begins it anew.
 MOST_BYTES, MOST_LOG_BYTES = 1 << 20, 17 << 20
