@@ -211,11 +211,11 @@ TEST_F(HandoffTest, AStopBeforeTheCaptureLeavesNothingBegun) {
 TEST_F(HandoffTest, WhatComesBeforeTheCaptureIsDoneOnceAfterBothVmsWereFound) {
   std::vector<std::string> order;
   request_.before_capture = [&order] {
-    order.push_back("before_capture");
+    order.emplace_back("before_capture");
     return absl::OkStatus();
   };
   request_.progress = [&order](const HandoffProgress& progress) {
-    if (progress.event == HandoffProgress::Event::kDone) order.push_back(NameOf(progress.step));
+    if (progress.event == HandoffProgress::Event::kDone) order.emplace_back(NameOf(progress.step));
   };
   from_.FailNext("GetTscState", {absl::StatusCode::kUnavailable, "busy", "VM_BUSY", {}});
   const HandoffReport report = Run();

@@ -43,6 +43,7 @@ class Qemu {
                                       "unix:" + monitor_ + ",server=on,wait=off"};
     words.insert(words.end(), more.begin(), more.end());
     std::vector<char*> argv;
+    argv.reserve(words.size() + 1);
     for (std::string& word : words) argv.push_back(word.data());
     argv.push_back(nullptr);
     pid_ = fork();
