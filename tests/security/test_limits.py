@@ -114,10 +114,14 @@ def test_of_one_address_so_many_connections_are_accepted_and_of_others_more(file
             assert http2.Reader(connection).until(http2.DATA) is not None
         # Who goes makes room.
         connections[0].close()
+
         def is_let_in() -> bool:
-            with agent.connect("tcp", "127.0.0.2") as connection:
-                time.sleep(0.05)
-                return not is_closed(connection)
+            try:
+                with agent.connect("tls", "127.0.0.2") as connection:
+                    connection.sendall(http2.HELLO + http2.call(1, HOST_INFO))
+                    return http2.Reader(connection).until(http2.DATA) is not None
+            except OSError:  # closed before TLS had begun
+                return False
         wait_for(is_let_in, "there is room again")
 
 
